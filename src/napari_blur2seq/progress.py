@@ -1,0 +1,62 @@
+"""Typed progress events: what every long computation yields between its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+
+Stage = Literal["estimate", "refine", "restore", "sequence"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step done.
+
+    Parameters
+    ----------
+    stage : str
+        ``"estimate"``, ``"refine"``, ``"restore"`` or ``"sequence"``.
+    fraction : float
+        Share of all work done, in [0, 1], never falling.
+    message : str
+        One line for the user.
+    preview : ndarray, optional
+        Intermediate sharp image, like the input, possibly smaller.
+    """
+
+    stage: Stage
+    fraction: float
+    message: str
+    preview: np.ndarray | None = None
+
+
+Steps = Generator[Progress, None, T]
+
+
+def within(steps: Steps[T], start: float, stop: float) -> Steps[T]:
+    """Pass on the events of one part of the work, as the share from `start` to `stop` of all."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield replace(event, fraction=start + (stop - start) * event.fraction)
+
+
+def run(steps: Steps[T], report: Callable[[Progress], object] | None = None) -> T:
+    """Run to the end, handing each event to `report`; its exceptions cancel the work."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if report is not None:
+            try:
+                report(event)
+            except BaseException:
+                steps.close()
+                raise
