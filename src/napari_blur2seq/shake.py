@@ -359,9 +359,7 @@ def load_gyroscope(
         raise TrajectoryError(f"{path.name} holds no recording; it needs at least two samples.")
     table = np.array(rows)
     if not np.isfinite(table).all():
-        raise TrajectoryError(
-            f"{path.name} contains NaN or infinite values; remove those lines."
-        )
+        raise TrajectoryError(f"{path.name} contains NaN or infinite values; remove those lines.")
     times = table[:, 0] - table[0, 0]
     steps = np.diff(times)
     if np.any(steps < 0):

@@ -249,13 +249,15 @@ class Trajectory:
         Raises
         ------
         TrajectoryError
-            If the file is empty, of another shape, or holds anything but numbers.
+            If the file is missing, empty, of another shape, or holds anything but numbers.
         """
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise TrajectoryError(f"{path.name} is not a text file; choose a trajectory CSV.") from error
+        except OSError as error:
+            raise TrajectoryError(f"{path} cannot be read ({error.strerror}).") from error
         header: dict[str, list[float]] = {}
         rows: list[list[float]] = []
         for number, line in enumerate(text.splitlines(), start=1):

@@ -1,0 +1,90 @@
+"""Figures as PNG bytes: a trajectory, and pictures side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -> bytes:
+    """Paths of image points and the three angles over time, as PNG.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    image : ndarray, optional
+        Shown behind the paths, shape (H, W), (H, W, 3) or (H, W, 4).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    height, width = trajectory.image_shape
+    points = trajectory.grid(5)
+    paths = trajectory.paths(points)
+    paths = paths - paths.mean(axis=0)
+    # Paths are drawn larger where they would be too small to see.
+    spacing = 0.2 * min(height, width)
+    enlarged = max(1, int(0.7 * spacing / max(trajectory.extent, 1e-9)))
+    enlarged = min(enlarged, 10)
+    if image is not None:
+        left.imshow(_shown(image), cmap="gray", alpha=0.55)
+    times = trajectory.times
+    for path, point in zip(paths.swapaxes(0, 1), points, strict=True):
+        moved = point + enlarged * path
+        left.plot(*moved.T, color="black", linewidth=0.6, alpha=0.5)
+        dots = left.scatter(*moved.T, c=times, s=9, cmap="viridis", linewidths=0)
+    left.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    left.set(xlabel="x (px)", ylabel="y (px)")
+    scale = f", drawn {enlarged} times larger" if enlarged > 1 else ""
+    left.set_title(f"Paths of image points{scale}\nextent {trajectory.extent:.1f} px", fontsize=10)
+    figure.colorbar(dots, ax=left, label="time (s)")
+    angles = 1e3 * trajectory.rotations.T
+    for name, angle, mark in zip(("pitch", "yaw", "roll"), angles, "os^", strict=True):
+        right.plot(times, angle, f"-{mark}", markersize=3, linewidth=1.2, label=name)
+    right.set(xlabel="time (s)", ylabel="rotation (mrad)")
+    right.set_title(
+        f"Camera rotation\n{len(trajectory)} poses, f = {trajectory.focal_length:.0f} px",
+        fontsize=10,
+    )
+    right.grid(alpha=0.3)
+    right.legend()
+    return _png(figure)
+
+
+def side_by_side(pictures: Mapping[str, NDArray[Any]]) -> bytes:
+    """Pictures of equal size in one row under their titles, as PNG, pixel by pixel."""
+    from matplotlib.figure import Figure
+
+    dpi, title = 100, 0.35
+    height, width = next(iter(pictures.values())).shape[:2]
+    figure = Figure(figsize=(len(pictures) * width / dpi, height / dpi + title), dpi=dpi)
+    for k, (name, picture) in enumerate(pictures.items()):
+        share = 1 / len(pictures)
+        axes = figure.add_axes((k * share, 0, share, 1 - title * dpi / (height + title * dpi)))
+        axes.imshow(_shown(picture), cmap="gray", interpolation="none")
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=10, pad=5)
+    return _png(figure)
+
+
+def _shown(image: NDArray[Any]) -> NDArray[Any]:
+    """Values matplotlib shows as they are: 8 bits, grey scaled by the dtype's range."""
+    from .files import displayed, value_range
+
+    rgb = displayed(image, value_range(image))
+    return rgb[..., 0] if image.ndim == 2 else rgb
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
