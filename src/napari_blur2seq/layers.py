@@ -1,0 +1,342 @@
+"""From a result to napari layers: what they show, where they lie, what they remember.
+
+No Qt, and napari only where a layer is read or made. `read_source` takes everything the
+results need from the input layer before the work starts, because the layer may be renamed
+or removed while it runs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ImageError
+from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from napari.components import Dims, ViewerModel
+    from napari.layers import Layer
+
+    from .pipeline import Result
+
+LayerKind = Literal["image", "tracks"]
+LayerData = tuple[Any, dict[str, Any], LayerKind]
+
+# Tracks have at most three axes beside time.
+_MAX_AXES = 3
+# Tracks over this many points by this many.
+_GRID = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The plane of an image layer to deblur, and what the results take over from the layer.
+
+    Attributes
+    ----------
+    name : str
+        Of the layer.
+    plane : array_like
+        (H, W), (H, W, 3) or (H, W, 4); not copied, possibly a lazy dask array.
+    rgb : bool
+        Whether the last axis holds colours.
+    index : tuple
+        Position of the plane along the axes of the layer, None along the two shown.
+    shown : tuple of int
+        The two axes of the results that hold rows and columns; the others have length 1.
+    spatial : dict
+        scale, translate, rotate, shear, affine, units and axis_labels of the results.
+    display : dict
+        contrast_limits, colormap, gamma and interpolation of the layer.
+    contrast_limits_range : tuple of float
+        Ends of the contrast slider.
+    """
+
+    name: str
+    plane: Any
+    rgb: bool
+    index: tuple[int | None, ...]
+    shown: tuple[int, int]
+    spatial: dict[str, Any]
+    display: dict[str, Any]
+    contrast_limits_range: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.plane.shape[:2]
+        return int(height), int(width)
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Axes of the results of length 1."""
+        return tuple(a for a in range(len(self.spatial["scale"])) if a not in self.shown)
+
+    def pixels(self) -> NDArray[Any]:
+        """The plane in memory, a copy: the layer may be painted over while the work runs."""
+        return np.array(self.plane)
+
+
+def read_source(layer: Layer | None, dims: Dims) -> Source:
+    """The plane of an image layer that the viewer shows.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Grey or colour, of any number of axes, in memory, dask or multiscale (its full
+        resolution is used).
+    dims : napari.components.Dims
+        The viewer's.
+
+    Raises
+    ------
+    ImageError
+        Not an image layer; 3D display; no plane of the layer is shown.
+    """
+    from napari.layers import Image
+
+    if not isinstance(layer, Image):
+        kind = "no layer" if layer is None else f"a {type(layer).__name__} layer"
+        raise ImageError(f"Deblurring needs an image layer, not {kind}; choose a picture.")
+    if dims.ndisplay != 2:
+        raise ImageError("Deblurring works on one plane; switch the viewer back to 2D display.")
+    offset = dims.ndim - layer.ndim
+    shown = sorted(axis - offset for axis in dims.displayed if axis >= offset)
+    dropped = max(0, layer.ndim - _MAX_AXES)
+    if len(shown) != 2 or shown[0] < dropped:
+        raise ImageError(
+            "The viewer does not show a plane of this layer; roll the axes back to their order."
+        )
+    data = layer.data[0] if layer.multiscale else layer.data
+    position = np.rint(layer.world_to_data(dims.point)).astype(int)
+    outside = [
+        axis
+        for axis in range(layer.ndim)
+        if axis not in shown and not 0 <= position[axis] < data.shape[axis]
+    ]
+    if outside:
+        raise ImageError(
+            "The layer shows nothing at this position of the sliders; move them to one of its "
+            "planes."
+        )
+    index = tuple(None if a in shown else int(position[a]) for a in range(layer.ndim))
+    plane = data[tuple(slice(None) if i is None else i for i in index)]
+    spatial = {
+        "scale": np.array(layer.scale, dtype=float),
+        "translate": np.array(layer.translate, dtype=float),
+        "rotate": np.array(layer.rotate, dtype=float),
+        "shear": _shear_matrix(np.array(layer.shear, dtype=float), layer.ndim),
+        "affine": np.array(layer.affine.affine_matrix, dtype=float),
+        "units": tuple(layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
+    spatial = _shifted(spatial, [i or 0 for i in index])
+    return Source(
+        name=layer.name,
+        plane=plane,
+        rgb=bool(layer.rgb),
+        index=index,
+        shown=(shown[0] - dropped, shown[1] - dropped),
+        spatial=_last_axes(spatial, layer.ndim - dropped),
+        display={
+            "contrast_limits": tuple(layer.contrast_limits),
+            "colormap": layer.colormap,
+            "gamma": layer.gamma,
+            "interpolation2d": layer.interpolation2d,
+        },
+        contrast_limits_range=tuple(layer.contrast_limits_range),
+    )
+
+
+def result_layers(
+    result: Result,
+    source: Source,
+    frames: Any = None,
+    parameters: dict[str, Any] | None = None,
+) -> list[LayerData]:
+    """The sharp image, the sequence (hidden at first) and the trajectory as layer data tuples.
+
+    Parameters
+    ----------
+    result : Result
+        Of the plane of `source`.
+    source : Source
+        What was deblurred.
+    frames : array_like, optional
+        The sequence, (T, H, W[, C]), in memory or lazy; by default that of `result`.
+    parameters : dict, optional
+        Kept in the layers' metadata, where the result has none of that name.
+
+    Returns
+    -------
+    list of tuple
+        (data, keywords, kind) each; the sequence and the trajectory have a time axis, one
+        step a pose, before the axes of the source.
+    """
+    metadata = {
+        **(parameters or {}),
+        **result.metadata,
+        "source": {"layer": source.name, "index": list(source.index)},
+    }
+    spatial_in_time = _with_time(source.spatial)
+    frames = result.sequence if frames is None else frames
+    for axis in source.hidden:
+        frames = _expand(frames, axis + 1)
+    image = {"rgb": source.rgb, "multiscale": False, **source.display}
+    trajectory = {"trajectory_csv": result.trajectory.to_csv()}
+    tracks, time = _tracks(result.trajectory, source.hidden)
+    return [
+        (
+            np.expand_dims(result.sharp, source.hidden),
+            {
+                "name": f"{source.name} deblurred",
+                "metadata": {"blur2seq": copy.deepcopy(metadata)},
+                **image,
+                **copy.deepcopy(source.spatial),
+            },
+            "image",
+        ),
+        (
+            frames,
+            {
+                "name": f"{source.name} sequence",
+                "metadata": {"blur2seq": copy.deepcopy(metadata)},
+                # It covers the sharp image, which most people want to see first.
+                "visible": False,
+                **image,
+                **copy.deepcopy(spatial_in_time),
+            },
+            "image",
+        ),
+        (
+            tracks,
+            {
+                "name": f"{source.name} trajectory",
+                "metadata": {"blur2seq": copy.deepcopy(metadata) | trajectory},
+                "features": {"time": time},
+                "color_by": "time",
+                "colormap": "turbo",
+                # Additive lines vanish on bright pictures.
+                "blending": "translucent",
+                "tail_width": 3,
+                # The path up to the time of the slider, hardly fading towards its start.
+                "tail_length": 10 * len(result.trajectory),
+                "head_length": 0,
+                **spatial_in_time,
+            },
+            "tracks",
+        ),
+    ]
+
+
+def preview_layer(preview: NDArray[Any], source: Source) -> LayerData:
+    """An intermediate sharp image, possibly smaller than the source, as a layer data tuple."""
+    ratio = np.ones(len(source.spatial["scale"]))
+    ratio[list(source.shown)] = np.divide(source.shape, preview.shape[:2])
+    # The outer edges of the pixels coincide, not the centres of the first.
+    spatial = _shifted(source.spatial, (ratio - 1) / 2)
+    spatial["scale"] = spatial["scale"] * ratio
+    return (
+        np.expand_dims(preview, source.hidden),
+        {
+            "name": f"{source.name} (deblurring ...)",
+            "rgb": source.rgb,
+            "multiscale": False,
+            **source.display,
+            **spatial,
+        },
+        "image",
+    )
+
+
+def add_layers(viewer: ViewerModel, layers: Iterable[LayerData], source: Source) -> list[Layer]:
+    """Add layer data tuples to a viewer and show them as they are meant.
+
+    A new time slider is put on the last pose, so that the whole path is visible, and the
+    first layer is made the active one.
+    """
+    from napari.layers import Layer
+
+    axes = viewer.dims.ndim
+    added = []
+    for data, keywords, kind in layers:
+        layer = Layer.create(data, keywords, kind)
+        if kind == "image":
+            layer.contrast_limits_range = source.contrast_limits_range
+        added.append(viewer.add_layer(layer))
+    if viewer.dims.ndim > axes:
+        viewer.dims.set_current_step(0, viewer.dims.nsteps[0] - 1)
+    if added:
+        viewer.layers.selection.active = added[0]
+    return added
+
+
+def _tracks(
+    trajectory: Trajectory, hidden: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows [track, time, axes ...] of the paths of a grid of points, and the share of time."""
+    points = trajectory.grid(_GRID)
+    xy = np.swapaxes(points + trajectory.paths(points), 0, 1)
+    tracks, poses = xy.shape[:2]
+    columns = [np.repeat(np.arange(tracks), poses), np.tile(np.arange(poses), tracks)]
+    axes = [xy[..., 1].ravel(), xy[..., 0].ravel()]
+    for axis in hidden:
+        axes.insert(axis, np.zeros(tracks * poses))
+    # Floats: napari takes a feature of few whole numbers for categories.
+    time = columns[1] / max(poses - 1, 1)
+    return np.stack([*columns, *axes], axis=1).astype(np.float64), time
+
+
+def _expand(array: Any, axis: int) -> Any:
+    """`numpy.expand_dims` that leaves dask arrays lazy."""
+    return array[(slice(None),) * axis + (None,)]
+
+
+def _shear_matrix(shear: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
+    if shear.ndim == 2:
+        return shear
+    matrix = np.eye(ndim)
+    matrix[np.triu_indices(ndim, k=1)] = shear
+    return matrix
+
+
+def _shifted(spatial: dict[str, Any], origin: Any) -> dict[str, Any]:
+    """Spatial attributes of a part of the layer that begins at data coordinates `origin`."""
+    linear = spatial["rotate"] @ spatial["shear"] @ np.diag(spatial["scale"])
+    return spatial | {"translate": spatial["translate"] + linear @ np.asarray(origin, dtype=float)}
+
+
+def _last_axes(spatial: dict[str, Any], n: int) -> dict[str, Any]:
+    affine = np.eye(n + 1)
+    affine[:n, :n] = spatial["affine"][-n - 1 : -1, -n - 1 : -1]
+    affine[:n, n] = spatial["affine"][-n - 1 : -1, -1]
+    return {
+        **{k: spatial[k][-n:] for k in ("scale", "translate", "units", "axis_labels")},
+        **{k: spatial[k][-n:, -n:] for k in ("rotate", "shear")},
+        "affine": affine,
+    }
+
+
+def _with_time(spatial: dict[str, Any]) -> dict[str, Any]:
+    """Spatial attributes with a time axis, one unit a pose, before the others."""
+    labels = spatial["axis_labels"]
+    return {
+        "scale": np.concatenate([[1.0], spatial["scale"]]),
+        "translate": np.concatenate([[0.0], spatial["translate"]]),
+        "rotate": _below_one(spatial["rotate"]),
+        "shear": _below_one(spatial["shear"]),
+        "affine": _below_one(spatial["affine"]),
+        "units": ("pixel", *spatial["units"]),
+        "axis_labels": ("exposure" if "t" in labels else "t", *labels),
+    }
+
+
+def _below_one(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    embedded = np.eye(len(matrix) + 1)
+    embedded[1:, 1:] = matrix
+    return embedded
