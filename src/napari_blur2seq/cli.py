@@ -27,6 +27,7 @@ app = typer.Typer(
     name="napari-blur2seq",
     help="Sharp image, camera trajectory and frame sequence from one picture blurred by shake.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -28,7 +28,7 @@ _SEED = 7
 
 
 def clock() -> Array:
-    """Photograph blurred by a shaken camera (Stefan van der Walt, public domain), (300, 400), uint8."""
+    """Photograph by a shaken camera (Stefan van der Walt, public domain), (300, 400), uint8."""
     return _shipped("clock")
 
 
