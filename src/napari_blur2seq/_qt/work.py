@@ -1,0 +1,104 @@
+"""What runs in the thread beside the viewer: no widget and no layer is touched here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from .. import pipeline
+from ..errors import Blur2SeqError
+from ..layers import LayerData, Source, result_layers
+from ..progress import Progress, Steps, within
+
+# Sequences up to this size are computed at once; of larger ones, frames when looked at.
+MAX_SEQUENCE_BYTES = 256 * 2**20
+PREVIEW_INTERVAL = 0.2
+
+
+class WorkError(Exception):
+    """Carries a RuntimeError out of a worker thread, as its cause.
+
+    superqt takes a RuntimeError for a deleted worker and never says that the work ended;
+    every error of PyTorch is one.
+    """
+
+
+def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+    """Deblur the plane of a source; the return value is ready to be added as layers."""
+    try:
+        steps = pipeline.deblur_steps(source.pixels(), options)
+        result = yield from within(fewer_previews(steps), 0.0, 0.9)
+        frames = yield from within(sequence_array(result.frames), 0.9, 1.0)
+        return result_layers(result, source, frames, {"parameters": asdict(options)})
+    except RuntimeError as error:
+        raise WorkError(str(error)) from error
+
+
+def fewer_previews(
+    steps: Steps[pipeline.Result], clock: Callable[[], float] = time.monotonic
+) -> Steps[pipeline.Result]:
+    """Take the previews that come too soon after another out of the events."""
+    last = -PREVIEW_INTERVAL
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if event.preview is not None:
+            now = clock()
+            if now - last < PREVIEW_INTERVAL:
+                event = replace(event, preview=None)
+            else:
+                last = now
+        yield event
+
+
+def sequence_array(frames: pipeline.FrameSequence) -> Steps[Any]:
+    """The frames as an array in memory or, when large, as a lazy dask array."""
+    shape, dtype = frames.shape, frames.dtype
+    if np.prod(shape, dtype=np.int64) * dtype.itemsize > MAX_SEQUENCE_BYTES:
+        import dask.array
+
+        # Without a name, dask would hash every frame to make one.
+        return dask.array.from_array(
+            frames, chunks=(1, *shape[1:]), name=False, meta=np.empty((0,) * len(shape), dtype)
+        )
+    array = np.empty(shape, dtype)
+    for j, frame in enumerate(frames):
+        array[j] = frame
+        yield Progress("sequence", (j + 1) / len(frames), f"Frame {j + 1} of {len(frames)}")
+    return array
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong and what to do, in a sentence for the user."""
+    if isinstance(error, WorkError) and error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    if isinstance(error, Blur2SeqError):
+        return text
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and _is_about_memory(text))
+    ):
+        return (
+            "There is not enough memory to deblur this picture; choose the CPU as device, close "
+            "other programs, or crop the picture."
+        )
+    if isinstance(error, ImportError | OSError) and "torch" in text.lower():
+        return (
+            f"PyTorch cannot be loaded ({text}). On Windows, install the Microsoft Visual C++ "
+            "Redistributable, or start napari with: "
+            'python -c "import torch, napari; napari.Viewer(); napari.run()"'
+        )
+    return f"Deblurring failed with an unexpected error: {type(error).__name__}: {text}"
+
+
+def _is_about_memory(text: str) -> bool:
+    text = text.lower()
+    return "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,506 @@
+"""The dock widget in a real viewer: results, cancelling, failures, closing.
+
+Most tests replace the pipeline by one that says when it goes on; none of them sleeps.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
+
+from napari.layers import Image, Tracks
+from napari.utils import progress
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QThreadPool
+
+from napari_blur2seq import pipeline
+from napari_blur2seq._qt import work
+from napari_blur2seq._qt.deblur_widget import DeblurWidget
+from napari_blur2seq.camera import Camera
+from napari_blur2seq.errors import ImageError
+from napari_blur2seq.images import to_working
+from napari_blur2seq.progress import Progress
+from napari_blur2seq.trajectory import Trajectory
+
+pytestmark = pytest.mark.gui
+
+TIMEOUT = 20_000
+PICTURE = np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)
+
+
+class FakePipeline:
+    """Yields a few events; with `hold`, waits for `go_on` after the first of them."""
+
+    def __init__(self) -> None:
+        self.hold = False
+        self.error: Exception | None = None
+        self.at_gate = threading.Event()
+        self.gate = threading.Event()
+        self.ended = threading.Event()
+        self.calls: list[tuple[np.ndarray, pipeline.Options]] = []
+
+    def go_on(self) -> None:
+        self.gate.set()
+
+    def __call__(self, image, options):
+        self.calls.append((image, options))
+        try:
+            yield Progress("estimate", 0.1, "coarse", preview=image[::2, ::2])
+            if self.hold:
+                self.at_gate.set()
+                assert self.gate.wait(30)
+            if self.error is not None:
+                raise self.error
+            yield Progress("restore", 0.8, "tile 1 of 1", preview=image)
+            working, form = to_working(image)
+            rotations = np.linspace(-0.01, 0.01, options.n_poses)[:, None] * [1, 2, 3]
+            trajectory = Trajectory(rotations, 48.0, (24.0, 20.0), image.shape[:2])
+            frames = pipeline.FrameSequence(working, trajectory, form)
+            return pipeline.Result(255 - image, trajectory, image, {"version": "x"}, frames)
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def fake(monkeypatch) -> Iterator[FakePipeline]:
+    pipe = FakePipeline()
+    monkeypatch.setattr(pipeline, "deblur_steps", pipe)
+    yield pipe
+    pipe.go_on()
+    QThreadPool.globalInstance().waitForDone()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+def docked(viewer) -> DeblurWidget:
+    widget = DeblurWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Deblur camera shake")
+    widget.poses.setValue(4)
+    return widget
+
+
+def run_to_end(qtbot, widget: DeblurWidget) -> None:
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+
+
+def start_and_hold(qtbot, widget: DeblurWidget, fake: FakePipeline) -> None:
+    fake.hold = True
+    widget.run_button.click()
+    qtbot.waitUntil(lambda: fake.at_gate.is_set() and "coarse" in widget.stage.text())
+
+
+def names(viewer) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def assert_ready(widget: DeblurWidget) -> None:
+    assert widget.run_button.text() == "Deblur"
+    assert widget.run_button.isEnabled()
+    assert widget.poses.isEnabled()
+    assert not progress._all_instances  # no bar is left in the activity dock
+
+
+# -------------------------------------------------------------------- results
+
+
+def test_run_adds_three_layers(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot", scale=(0.5, 0.5))
+    widget = docked(viewer)
+    run_to_end(qtbot, widget)
+    assert names(viewer) == ["shot", "shot deblurred", "shot sequence", "shot trajectory"]
+    image, sharp, sequence, tracks = viewer.layers
+    np.testing.assert_array_equal(image.data, PICTURE)
+    np.testing.assert_array_equal(sharp.data, 255 - PICTURE)
+    assert isinstance(sequence, Image) and isinstance(sequence.data, np.ndarray)
+    assert sequence.data.shape == (4, 40, 48)
+    assert isinstance(tracks, Tracks)
+    assert sharp.metadata["blur2seq"]["parameters"]["n_poses"] == 4
+    assert widget.stage.text().startswith("Done.")
+    assert widget.layer is image
+    assert_ready(widget)
+
+
+def test_a_colour_picture_and_a_plane_of_a_stack(qtbot, viewer, fake):
+    colour = np.random.default_rng(1).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    viewer.add_image(colour, name="colour")
+    widget = docked(viewer)
+    run_to_end(qtbot, widget)
+    assert viewer.layers["colour deblurred"].rgb
+    assert viewer.layers["colour sequence"].data.shape == (4, 40, 48, 3)
+    stack = viewer.add_image(np.random.default_rng(2).random((5, 40, 48)), name="stack")
+    widget.layer = stack
+    viewer.dims.set_current_step(0, 3)
+    run_to_end(qtbot, widget)
+    np.testing.assert_array_equal(fake.calls[-1][0], stack.data[3])
+    assert viewer.layers["stack sequence"].data.shape == (4, 1, 40, 48)
+
+
+def test_a_large_sequence_stays_lazy(qtbot, viewer, fake, monkeypatch):
+    import dask.array
+
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    run_to_end(qtbot, widget)
+    monkeypatch.setattr(work, "MAX_SEQUENCE_BYTES", 1000)
+    run_to_end(qtbot, widget)
+    small, large = viewer.layers["shot sequence"], viewer.layers["shot sequence [1]"]
+    assert isinstance(large.data, dask.array.Array)
+    assert large.data.chunksize == (1, 40, 48)
+    np.testing.assert_array_equal(np.asarray(large.data), small.data)
+
+
+def test_previews_are_shown_and_go_away(qtbot, viewer, fake):
+    image = viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    preview = viewer.layers["shot (deblurring ...)"]
+    assert preview.data.shape == (20, 24)
+    assert viewer.layers.selection.active is image
+    assert widget.layer_choice.count() == 1
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        fake.go_on()
+    assert names(viewer) == ["shot", "shot deblurred", "shot sequence", "shot trajectory"]
+
+
+def test_at_most_five_previews_a_second():
+    times = iter(np.arange(20) * 0.05)
+    events = (Progress("estimate", i / 20, "", preview=PICTURE) for i in range(20))
+    kept = [
+        e for e in work.fewer_previews(events, clock=lambda: next(times)) if e.preview is not None
+    ]
+    assert 4 <= len(kept) <= 5  # in one second
+
+
+# -------------------------------------------------------------------- cancelling
+
+
+def test_cancel_adds_nothing_and_ends_the_pipeline(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    assert widget.run_button.text() == "Cancel"
+    assert not widget.poses.isEnabled()
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+        assert not widget.run_button.isEnabled()
+        fake.go_on()
+    assert names(viewer) == ["shot"]
+    assert widget.stage.text() == "Cancelled."
+    assert_ready(widget)
+    qtbot.waitUntil(fake.ended.is_set)
+    fake.hold = False
+    run_to_end(qtbot, widget)
+    assert "shot deblurred" in names(viewer)
+
+
+def test_cancel_from_the_activity_dock(qtbot, viewer, fake):
+    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    dialog = viewer.window._qt_window._activity_dialog
+    (bar,) = dialog.findChildren(QtLabeledProgressBar)
+    assert bar.description_label.text() == "Deblurring shot: "
+    assert bar.qt_progress_bar.value() == 9  # a tenth of the share of the pipeline
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        bar.cancel_button.click()
+        fake.go_on()
+    assert names(viewer) == ["shot"]
+    assert_ready(widget)
+
+
+def test_cancel_when_the_work_is_already_done(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+        # Its signals wait in the queue: no event has been processed since.
+        assert QThreadPool.globalInstance().waitForDone(TIMEOUT)
+        widget.cancel()
+    assert names(viewer) == ["shot"]
+    assert_ready(widget)
+
+
+def test_closing_the_dock_stops_the_work(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    viewer.window.remove_dock_widget(widget)
+    del widget
+    fake.go_on()
+    qtbot.waitUntil(fake.ended.is_set)
+    qtbot.waitUntil(lambda: not progress._all_instances)
+    qtbot.waitUntil(lambda: names(viewer) == ["shot"])
+    viewer.add_image(PICTURE, name="other")  # the viewer's events find no dead widget
+
+
+def test_closing_the_viewer_stops_the_work(qtbot, make_napari_viewer, fake):
+    viewer = make_napari_viewer()
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    worker = widget._worker
+    with qtbot.waitSignal(widget.destroyed, timeout=TIMEOUT):
+        viewer.close()
+    assert worker.abort_requested
+    fake.go_on()
+    qtbot.waitUntil(lambda: not progress._all_instances)
+
+
+# -------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ImageError("The image is constant: there is nothing to see the blur by."), "is constant"),
+        (MemoryError(), "choose the CPU"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "choose the CPU",
+        ),
+        (RuntimeError("size mismatch"), "RuntimeError: size mismatch"),
+        (KeyError("lost"), "KeyError: 'lost'"),
+        (OSError("libtorch.so: cannot open"), "PyTorch cannot be loaded"),
+    ],
+)
+def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, sentence):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    fake.error = error
+    before = len(notification_manager.records)
+    run_to_end(qtbot, widget)
+    (told,) = notification_manager.records[before:]
+    assert sentence in told.message
+    assert told.severity.value == "error"
+    assert widget.stage.text() == told.message
+    assert names(viewer) == ["shot"]
+    assert_ready(widget)
+    fake.error = None
+    run_to_end(qtbot, widget)
+    assert "shot deblurred" in names(viewer)
+
+
+def test_memory_of_a_device_runs_out():
+    class OutOfMemoryError(RuntimeError):
+        """Named as PyTorch's."""
+
+    try:
+        raise work.WorkError("x") from OutOfMemoryError("CUDA: 2 GiB")
+    except work.WorkError as error:
+        assert "not enough memory" in work.explain(error)
+
+
+def test_what_cannot_be_deblurred_is_told_at_once(qtbot, viewer, fake):
+    viewer.add_image(np.zeros((4, 40, 48), np.uint8), name="stack")
+    widget = docked(viewer)
+    viewer.dims.ndisplay = 3
+    before = len(notification_manager.records)
+    widget.run_button.click()
+    assert "2D display" in notification_manager.records[before].message
+    assert not fake.calls
+    assert_ready(widget)
+
+
+# -------------------------------------------------------------------- layers and viewers
+
+
+def test_the_layer_is_renamed_and_removed_while_the_work_runs(qtbot, viewer, fake):
+    layer = viewer.add_image(PICTURE, name="shot", translate=(3, 4))
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    layer.name = "renamed"
+    viewer.layers.remove(layer)
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        fake.go_on()
+    assert names(viewer) == ["shot deblurred", "shot sequence", "shot trajectory"]
+    np.testing.assert_array_equal(viewer.layers[0].translate, (3, 4))
+
+
+def test_two_viewers_work_independently(qtbot, make_napari_viewer, fake):
+    viewers = [make_napari_viewer(), make_napari_viewer()]
+    for i, viewer in enumerate(viewers):
+        viewer.add_image(PICTURE, name=f"shot {i}")
+    first, second = (docked(viewer) for viewer in viewers)
+    fake.hold = True
+    for widget in (first, second):
+        widget.run_button.click()
+        qtbot.waitUntil(lambda widget=widget: "coarse" in widget.stage.text())
+    with qtbot.waitSignals([first.done, second.done], timeout=TIMEOUT):
+        first.run_button.click()
+        fake.go_on()
+    assert names(viewers[0]) == ["shot 0"]
+    assert names(viewers[1]) == [
+        "shot 1",
+        "shot 1 deblurred",
+        "shot 1 sequence",
+        "shot 1 trajectory",
+    ]
+    assert_ready(first)
+    assert_ready(second)
+
+
+def test_only_image_layers_are_offered(qtbot, viewer):
+    widget = docked(viewer)
+
+    def offered() -> list[str]:
+        return [widget.layer_choice.itemText(i) for i in range(widget.layer_choice.count())]
+
+    assert offered() == []
+    assert not widget.run_button.isEnabled()
+    viewer.add_labels(np.zeros((40, 48), int))
+    assert not widget.run_button.isEnabled()
+    a = viewer.add_image(PICTURE, name="a")
+    b = viewer.add_image(PICTURE, name="b")
+    assert offered() == ["a", "b"]
+    assert widget.layer is a  # the choice stays when layers come
+    widget.layer = b
+    b.name = "c"
+    assert offered() == ["a", "c"]
+    assert widget.layer is b
+    viewer.layers.remove(b)
+    assert widget.layer is a
+    viewer.layers.clear()
+    assert widget.layer is None
+    assert not widget.run_button.isEnabled()
+
+
+# -------------------------------------------------------------------- controls
+
+
+def test_options_are_what_the_controls_say(qtbot, viewer):
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.options((40, 48)) == pipeline.Options(refine=widget.refine.isChecked())
+    assert not widget.focal_length.isEnabled()
+    widget.camera_choice.setCurrentIndex(1)
+    widget.focal_length.setValue(640)
+    widget.noise.setValue(1.5)
+    widget.light.setCurrentIndex(1)
+    widget.poses.setValue(40)
+    options = widget.options((40, 48))
+    assert options.focal_length == 640
+    assert options.noise == pytest.approx(0.015)
+    assert options.linear
+    assert options.n_poses == 40
+    widget.camera_choice.setCurrentIndex(2)
+    widget.focal_length.setValue(28)
+    assert widget.options((40, 48)).focal_length == pytest.approx(
+        Camera.from_film_equivalent((40, 48), 28).focal_length
+    )
+
+
+def test_only_devices_that_exist_are_offered(qtbot, viewer):
+    from napari_blur2seq.devices import available
+
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    widget.device.showPopup()
+    widget.device.hidePopup()
+    offered = [widget.device.itemText(i) for i in range(widget.device.count())]
+    assert offered == ["automatic", *available()]
+    widget.device.setCurrentIndex(1)
+    assert widget.options((40, 48)).device == "cpu"
+
+
+def test_refinement_waits_for_the_pipeline(qtbot, viewer, monkeypatch):
+    for supported in (False, True):
+        monkeypatch.setattr(pipeline, "SUPPORTS_REFINE", supported, raising=False)
+        widget = DeblurWidget(viewer)
+        qtbot.addWidget(widget)
+        assert widget.refine.isEnabled() is supported
+        assert widget.options((40, 48)).refine is supported
+
+
+def test_a_small_screen_is_enough_and_everything_is_explained(qtbot, viewer):
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.sizeHint().height() < 700
+    assert widget.minimumSizeHint().width() < 320
+    for name, control in vars(widget).items():
+        if name[0] != "_" and hasattr(control, "toolTip"):
+            assert control.toolTip(), name
+
+
+def test_opening_the_widget_imports_neither_torch_nor_pyqtgraph():
+    code = """
+import sys
+import napari
+viewer = napari.Viewer(show=False)
+before = set(sys.modules)
+from napari_blur2seq._qt.deblur_widget import DeblurWidget
+viewer.window.add_dock_widget(DeblurWidget(viewer))
+new = set(sys.modules) - before
+print([m for m in ("torch", "pyqtgraph", "skimage", "matplotlib", "scipy.signal") if m in new])
+viewer.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_manifest_opens_the_widget_from_both_menus(qtbot, make_napari_viewer, npe2pm):
+    from app_model.types import SubmenuItem
+    from napari._app_model import get_app_model
+    from npe2 import PluginManifest
+
+    npe2pm.register(PluginManifest.from_file(str(files("napari_blur2seq") / "napari.yaml")))
+    viewer = make_napari_viewer()
+    viewer.add_image(PICTURE)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-blur2seq")
+    assert isinstance(widget, DeblurWidget)
+    assert widget._viewer is not None
+    assert widget.layer is viewer.layers[0]
+    menus = get_app_model().menus
+    submenus = {
+        item.submenu: item.title
+        for item in menus.get_menu("napari/layers/filter")
+        if isinstance(item, SubmenuItem)
+    }
+    assert submenus["napari-blur2seq.deblurring"] == "Deblurring"
+    for menu in ("napari-blur2seq.deblurring", "napari/plugins"):
+        titles = [getattr(item, "command", item).title for item in menus.get_menu(menu)]
+        assert any("Deblur camera shake" in title for title in titles), (menu, titles)
+
+
+# -------------------------------------------------------------------- for real
+
+
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_a_shaken_picture_becomes_sharper(qtbot, viewer, channels):
+    rng = np.random.default_rng(3)
+    blocks = np.kron(rng.random((12, 12, *channels)), np.ones((8, 8, *([1] * len(channels)))))
+    sharp = (255 * blocks).astype(np.uint8)
+    t = np.linspace(-1, 1, 25)[:, None]
+    truth = Trajectory(t * [0.02, 0.03, 0.0], 96.0, (48.0, 48.0), (96, 96))
+    blurry = pipeline.blur(sharp, truth, noise=0.002)
+    viewer.add_image(blurry, name="shot")
+    widget = docked(viewer)
+    widget.poses.setValue(25)
+    with qtbot.waitSignal(widget.done, timeout=120_000):
+        widget.run_button.click()
+    result = viewer.layers["shot deblurred"].data
+    assert result.dtype == np.uint8 and result.shape == sharp.shape
+    gradients = [
+        np.abs(np.diff(a.astype(float), axis=1)).max(axis=1).mean() for a in (blurry, result)
+    ]
+    assert gradients[1] > 1.2 * gradients[0]
+    frames = viewer.layers["shot sequence"].data.astype(float)
+    assert np.abs(frames.mean(axis=0) - blurry).mean() < 4
