@@ -63,7 +63,9 @@ class ImageFormat:
     def encode(self, working: NDArray[np.float32]) -> NDArray[np.generic]:
         """From (..., C, H, W) float in [0, 1] to (..., H, W[, C]) like the input."""
         values = _to_srgb(working) if self.linear else working
-        values = values * np.float32(self.high - self.low) + np.float32(self.low)
+        if (self.low, self.high) != (0.0, 1.0):
+            # In float64: a narrow range far from zero would drown in float32.
+            values = values.astype(np.float64) * (self.high - self.low) + self.low
         if np.issubdtype(self.dtype, np.integer):
             limits = np.iinfo(self.dtype)  # type: ignore[arg-type]
             values = np.rint(values).clip(limits.min, limits.max)
@@ -93,7 +95,11 @@ def to_working(image: ArrayLike, linear: bool = False) -> tuple[NDArray[np.float
         low, high = float(colour.min()), float(colour.max())
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-    working = (colour.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    if np.issubdtype(array.dtype, np.integer) or (low, high) == (0.0, 1.0):
+        working = colour.astype(np.float32) / np.float32(high)
+    else:
+        shifted = (colour.astype(np.float64) - low) / (high - low)
+        working = shifted.astype(np.float32)
     working = working[None] if array.ndim == 2 else np.moveaxis(working, -1, 0)
     if linear:
         working = _to_linear(working)
