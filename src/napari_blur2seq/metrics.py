@@ -111,6 +111,8 @@ def _align(
 
     template = gaussian_filter(reference.mean(-1), 1.0).astype(np.float64)
     moving = gaussian_filter(image.mean(-1), 1.0).astype(np.float64)
+    if min(np.ptp(moving), np.ptp(template)) < 1e-6:  # flat: there is nothing to align by
+        return image, np.ones(template.shape, bool)
     height, width = template.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
     scale = max(height, width) / 2
