@@ -1,0 +1,182 @@
+"""Images in and out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_blur2seq.errors import ImageError
+from napari_blur2seq.images import MIN_SIDE, check_image, to_working
+
+SHAPES = [(40, 51), (40, 51, 3), (40, 51, 4)]
+
+
+def picture(shape: tuple[int, ...], dtype: type, low: float = 0, high: float = 1) -> np.ndarray:
+    values = np.random.default_rng(0).random(shape)
+    if np.issubdtype(dtype, np.integer):
+        return (values * np.iinfo(dtype).max).astype(dtype)
+    return (low + (high - low) * values).astype(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_come_back_exactly(shape: tuple[int, ...], dtype: type) -> None:
+    image = picture(shape, dtype)
+    working, form = to_working(image)
+    assert working.dtype == np.float32
+    assert working.shape == ((1 if len(shape) == 2 else 3), 40, 51)
+    assert working.min() >= 0
+    assert working.max() <= 1
+    out = form.encode(working)
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(out, image)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.2, 0.4), (-3, 7), (0, 4095), (1000, 1001), (-1e-3, 1e-3)]
+)
+def test_floats_of_any_range_come_back(
+    shape: tuple[int, ...], dtype: type, low: float, high: float
+) -> None:
+    image = picture(shape, dtype, low, high)
+    working, form = to_working(image)
+    assert working.min() >= 0
+    assert working.max() <= 1
+    out = form.encode(working)
+    assert out.dtype == dtype
+    assert out.shape == shape
+    size = max(abs(low), abs(high))
+    tolerance = 2 * np.finfo(dtype).eps * size + 2e-7 * (high - low)
+    np.testing.assert_allclose(out.astype(float), image.astype(float), rtol=0, atol=tolerance)
+
+
+def test_a_narrow_range_far_from_zero_keeps_its_detail() -> None:
+    image = 1e7 + picture((40, 51), np.float64)
+    working, form = to_working(image)
+    np.testing.assert_allclose(form.encode(working), image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_linear_light_and_back(dtype: type) -> None:
+    image = picture((40, 51, 3), dtype)
+    working, form = to_working(image, linear=True)
+    assert np.abs(form.encode(working).astype(int) - image.astype(int)).max() <= 1
+
+
+def test_linear_light_is_srgb() -> None:
+    image = np.zeros((40, 40), np.uint8)
+    image[0, :3] = 255, 188, 10
+    working, _ = to_working(image, linear=True)
+    # IEC 61966-2-1: mid grey 188 is half the light; below 0.04045 the curve is a line.
+    np.testing.assert_allclose(working[0, 0, :3], (1, 0.5029, 10 / 255 / 12.92), rtol=1e-3)
+
+
+def test_alpha_is_passed_by() -> None:
+    image = picture((40, 51, 4), np.uint8)
+    working, form = to_working(image)
+    out = form.encode(1 - working)
+    np.testing.assert_array_equal(out[..., 3], image[..., 3])
+    np.testing.assert_array_equal(out[..., :3], 255 - image[..., :3])
+
+
+def test_nan_in_alpha_is_no_harm() -> None:
+    image = picture((40, 51, 4), np.float32)
+    image[0, 0, 3] = np.nan
+    working, form = to_working(image)
+    assert np.isfinite(working).all()
+    assert np.isnan(form.encode(working)[0, 0, 3])
+
+
+def test_sequences_are_encoded_frame_by_frame() -> None:
+    image = picture((40, 51, 4), np.uint8)
+    working, form = to_working(image)
+    out = form.encode(np.stack([working, working / 2]))
+    assert out.shape == (2, 40, 51, 4)
+    np.testing.assert_array_equal(out[0], image)
+    np.testing.assert_array_equal(out[1], form.encode(working / 2))
+
+
+def test_integers_are_rounded_and_clipped() -> None:
+    image = picture((40, 51), np.uint8)
+    _, form = to_working(image)
+    values = np.array([[[-0.5, 0.499 / 255, 0.501 / 255, 1.7]]], np.float32)
+    np.testing.assert_array_equal(form.encode(values), [[0, 0, 1, 255]])
+
+
+@given(
+    seed=st.integers(0, 1000),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    low=st.floats(-1e6, 1e6),
+    size=st.floats(1e-6, 1e6),
+)
+def test_working_images_lie_in_zero_to_one(seed: int, dtype: type, low: float, size: float) -> None:
+    image = (low + size * np.random.default_rng(seed).random((33, 34))).astype(dtype)
+    if image.min() == image.max():
+        with pytest.raises(ImageError):
+            to_working(image)
+        return
+    working, form = to_working(image)
+    assert np.isfinite(working).all()
+    assert working.min() >= 0
+    assert working.max() <= 1
+    tolerance = 2 * np.finfo(dtype).eps * (abs(low) + size) + 2e-7 * size
+    np.testing.assert_allclose(form.encode(working), image, rtol=0, atol=tolerance)
+
+
+def test_the_input_is_left_alone() -> None:
+    image = picture((40, 51, 3), np.float32)
+    before = image.copy()
+    working, form = to_working(image)
+    working *= 0
+    form.encode(working)
+    np.testing.assert_array_equal(image, before)
+
+
+def with_value(value: float) -> np.ndarray:
+    image = picture((40, 40), np.float32)
+    image[3, 4] = value
+    return image
+
+
+BAD = {
+    "nan": with_value(np.nan),
+    "inf": with_value(np.inf),
+    "minus inf": with_value(-np.inf),
+    "constant": np.full((40, 40), 7, np.uint8),
+    "constant float": np.full((40, 40, 3), 0.3),
+    "small": picture((MIN_SIDE - 1, 64), np.uint8),
+    "narrow": picture((64, MIN_SIDE - 1), np.uint8),
+    "empty": np.zeros((0, 64)),
+    "0-D": np.array(3.0),
+    "1-D": np.linspace(0, 1, 64),
+    "4-D": np.zeros((2, 40, 40, 3)),
+    "two channels": picture((40, 40, 2), np.uint8),
+    "five channels": picture((40, 40, 5), np.uint8),
+    "complex": picture((40, 40), np.float32) + 1j,
+    "boolean": picture((40, 40), np.float32) > 0.5,
+    "labels": np.arange(1600).reshape(40, 40),
+    "int32": np.arange(1600, dtype=np.int32).reshape(40, 40),
+    "uint32": np.arange(1600, dtype=np.uint32).reshape(40, 40),
+    "int8": np.arange(1600).reshape(40, 40).astype(np.int8),
+    "text": np.full((40, 40), "a"),
+    "objects": np.full((40, 40), None),
+}
+
+
+@pytest.mark.parametrize("image", BAD.values(), ids=BAD.keys())
+def test_bad_images(image: np.ndarray) -> None:
+    with pytest.raises(ImageError) as caught:
+        check_image(image)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert len(message) > 20
+
+
+def test_smallest_image_is_accepted() -> None:
+    image = picture((MIN_SIDE, MIN_SIDE), np.uint8)
+    assert check_image(image) is image
