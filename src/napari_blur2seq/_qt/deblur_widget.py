@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -81,6 +81,7 @@ class DeblurWidget(QWidget):
         self._end: Callable[[], None] | None = None
         self._source: Source | None = None
         self._preview: Layer | None = None
+        self._percent = 0
         self._moving_bar = False
         self._build()
         events = napari_viewer.layers.events
@@ -99,11 +100,9 @@ class DeblurWidget(QWidget):
         self.layer_choice.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.layer_choice.setMinimumContentsLength(12)
-        self.layer_choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
         self.camera_choice = QComboBox()
-        self.camera_choice.addItems(["automatic", "focal length (px)", "35 mm equivalent (mm)"])
+        self.camera_choice.addItems(["automatic", "focal length", "35 mm equivalent"])
         self.camera_choice.setToolTip(
             "The focal length of the camera. Automatic takes the longer side of the picture, "
             "which is right for a moderate wide angle. Cropped pictures: give it in pixels."
@@ -147,11 +146,12 @@ class DeblurWidget(QWidget):
         )
 
         self.light = QComboBox()
-        self.light.addItem("encoded values", False)
-        self.light.addItem("linear light (sRGB picture)", True)
+        self.light.addItem("encoded", False)
+        self.light.addItem("linear (sRGB)", True)
         self.light.setToolTip(
-            "Where the light of the exposure adds up: in the values as they are (most "
-            "micrographs, raw files), or in linear light, decoded from sRGB first."
+            "Where the light of the exposure adds up. Encoded: in the values as they are, which is "
+            "exact for most micrographs and raw files. Linear: the values are decoded from sRGB "
+            "first, which is what happens to the light of a photograph."
         )
 
         self.device = _DeviceChoice()
@@ -161,12 +161,16 @@ class DeblurWidget(QWidget):
         self.progress_bar = QProgressBar()
         self.progress_bar.setRange(0, 100)
         self.progress_bar.setToolTip("Share of the work done.")
+        policy = self.progress_bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # the text below stays where it is
+        self.progress_bar.setSizePolicy(policy)
+        self.progress_bar.hide()
         self.stage = QLabel(_READY)
         self.stage.setWordWrap(True)
         self.stage.setToolTip("What is being done, or how it ended.")
 
         form = QFormLayout()
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, field in (
             ("Image", self.layer_choice),
@@ -183,15 +187,13 @@ class DeblurWidget(QWidget):
             form.addRow(label, field)
         inner = QWidget()
         inner.setLayout(form)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll = _FormArea()
         scroll.setWidget(inner)
         layout = QVBoxLayout(self)
-        layout.addWidget(scroll, stretch=1)
+        layout.addWidget(scroll)
         for widget in (self.run_button, self.progress_bar, self.stage):
             layout.addWidget(widget)
+        layout.addStretch(1)
         self._form = inner
         self._camera_changed(_AUTOMATIC)
 
@@ -291,6 +293,9 @@ class DeblurWidget(QWidget):
         self.run_button.setText("Cancel")
         self.run_button.setToolTip("Stop the work; no layer is added.")
         self.stage.setText("Starting ...")
+        self._percent = 0
+        self.progress_bar.setValue(0)
+        self.progress_bar.show()
         self._bar = bar = _ActivityBar(f"Deblurring {source.name}", self.cancel)
         # Closing the dock or the viewer deletes this widget, and with it the slots that
         # would end the work.
@@ -314,21 +319,29 @@ class DeblurWidget(QWidget):
         self.stage.setText(f"{_STAGES[event.stage]}: {event.message}")
         if event.preview is not None:
             self._show_preview(event.preview)
-        # Last, because napari's bar processes events: this slot may be called anew, or
-        # the work may end, before it returns.
-        if self._bar is not None and not self._moving_bar and percent != self._bar.n:
-            self._moving_bar = True
-            try:
-                self._bar.update(percent - self._bar.n)
-            finally:
-                self._moving_bar = False
+        self._percent = percent
+        self._move_bar()
+
+    def _move_bar(self) -> None:
+        """Bring napari's bar to the present percent.
+
+        Moving it processes events: slots are called within this call, and the work may
+        have ended when it returns.
+        """
+        if self._moving_bar:
+            return
+        self._moving_bar = True
+        try:
+            while self._bar is not None and self._percent != self._bar.n:
+                self._bar.update(self._percent - self._bar.n)
+        finally:
+            self._moving_bar = False
 
     def _on_returned(self, layers: list[LayerData]) -> None:
         if self._worker is None or self._worker.abort_requested or self._source is None:
             return
         self._remove_preview()
         add_layers(self._viewer, layers, self._source)
-        self.progress_bar.setValue(100)
         self.stage.setText(
             "Done. Show the layer that ends in 'sequence' and move the time slider to see the "
             "camera's motion."
@@ -352,7 +365,7 @@ class DeblurWidget(QWidget):
         self._form.setEnabled(True)
         if cancelled:
             self.stage.setText("Cancelled.")
-        self.progress_bar.reset()
+        self.progress_bar.hide()
         self._list_layers()
         if bar is not None:
             bar.close()
@@ -424,12 +437,37 @@ class _DeviceChoice(QComboBox):
         super().showPopup()
 
 
+class _FormArea(QScrollArea):
+    """As high as its widget, lower where the window is; as wide, for there is no way sideways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
+
+    def sizeHint(self) -> QSize:
+        """Asked anew by the layout when the theme changes."""
+        return QSize(self._width(), self.widget().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        """A few rows."""
+        return QSize(self._width(), min(120, self.widget().sizeHint().height()))
+
+    def _width(self) -> int:
+        bar = self.verticalScrollBar().sizeHint().width()
+        return int(self.widget().minimumSizeHint().width() + bar)
+
+
 class _ActivityBar(cancelable_progress):
     """Bar in napari's activity dock whose Cancel button works outside of a for loop."""
 
     def __init__(self, description: str, cancel: Callable[[], None]) -> None:
         self._cancel_work = cancel
-        super().__init__(desc=description, total=100)
+        # napari shows what follows the last bar character; tqdm's rates would push the
+        # button out of sight.
+        super().__init__(desc=description, total=100, bar_format="{desc}|{elapsed}")
 
     def cancel(self) -> None:
         """Called by the button."""
