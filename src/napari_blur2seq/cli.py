@@ -163,6 +163,7 @@ def blur(
 
     def work() -> None:
         devices.resolve(device)
+        _check_noise(noise)
         image, metadata = files.read_image(picture)
         focal = metadata["focal_length"] if focal_length is None else focal_length
         if trajectory is None:
@@ -233,8 +234,6 @@ def demo(
 
 def _check(options: Options) -> None:
     """Say what is wrong with the options before any file is opened."""
-    import math
-
     from . import devices
     from .camera import Camera
     from .errors import OptionError
@@ -243,8 +242,15 @@ def _check(options: Options) -> None:
     Camera.for_image((1, 1), options.focal_length)
     if options.n_poses < 2:
         raise OptionError(f"--poses must be at least 2, not {options.n_poses}.")
-    if options.noise is not None and not (math.isfinite(options.noise) and 0 <= options.noise < 1):
-        raise OptionError(f"--noise must be at least 0 and less than 1, not {options.noise:g}.")
+    if options.noise is not None:
+        _check_noise(options.noise)
+
+
+def _check_noise(noise: float) -> None:
+    from .errors import OptionError
+
+    if not 0 <= noise < 1:
+        raise OptionError(f"--noise must be at least 0 and less than 1, not {noise:g}.")
 
 
 def _make_folder(folder: Path) -> None:

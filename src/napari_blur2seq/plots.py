@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .trajectory import Trajectory
@@ -23,6 +24,7 @@ def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -
     image : ndarray, optional
         Shown behind the paths, shape (H, W), (H, W, 3) or (H, W, 4).
     """
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -36,21 +38,27 @@ def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -
     enlarged = max(1, int(0.7 * spacing / max(trajectory.extent, 1e-9)))
     enlarged = min(enlarged, 10)
     if image is not None:
-        left.imshow(_shown(image), cmap="gray", alpha=0.55)
+        step = max(1, max(image.shape[:2]) // 800)  # more pixels than the figure has are slow
+        corners = (-0.5, width - 0.5, height - 0.5, -0.5)
+        left.imshow(_shown(image[::step, ::step]), alpha=0.55, extent=corners)
     times = trajectory.times
-    for path, point in zip(paths.swapaxes(0, 1), points, strict=True):
-        moved = point + enlarged * path
-        left.plot(*moved.T, color="black", linewidth=0.6, alpha=0.5)
-        dots = left.scatter(*moved.T, c=times, s=9, cmap="viridis", linewidths=0)
+    relative = (times[0], times[-1]) == (0.0, 1.0)  # a trajectory that knows no seconds
+    clock = "time (share of the exposure)" if relative else "time (s)"
+    moved = points + enlarged * paths
+    left.add_collection(
+        LineCollection(list(moved.swapaxes(0, 1)), colors="black", linewidths=0.6, alpha=0.5)
+    )
+    seconds = np.repeat(times, len(points))
+    dots = left.scatter(*moved.reshape(-1, 2).T, c=seconds, s=9, cmap="viridis", linewidths=0)
     left.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     left.set(xlabel="x (px)", ylabel="y (px)")
     scale = f", drawn {enlarged} times larger" if enlarged > 1 else ""
     left.set_title(f"Paths of image points{scale}\nextent {trajectory.extent:.1f} px", fontsize=10)
-    figure.colorbar(dots, ax=left, label="time (s)")
+    figure.colorbar(dots, ax=left, label=clock)
     angles = 1e3 * trajectory.rotations.T
     for name, angle, mark in zip(("pitch", "yaw", "roll"), angles, "os^", strict=True):
         right.plot(times, angle, f"-{mark}", markersize=3, linewidth=1.2, label=name)
-    right.set(xlabel="time (s)", ylabel="rotation (mrad)")
+    right.set(xlabel=clock, ylabel="rotation (mrad)")
     right.set_title(
         f"Camera rotation\n{len(trajectory)} poses, f = {trajectory.focal_length:.0f} px",
         fontsize=10,
@@ -70,18 +78,17 @@ def side_by_side(pictures: Mapping[str, NDArray[Any]]) -> bytes:
     for k, (name, picture) in enumerate(pictures.items()):
         share = 1 / len(pictures)
         axes = figure.add_axes((k * share, 0, share, 1 - title * dpi / (height + title * dpi)))
-        axes.imshow(_shown(picture), cmap="gray", interpolation="none")
+        axes.imshow(_shown(picture), interpolation="none")
         axes.set_axis_off()
         axes.set_title(name, fontsize=10, pad=5)
     return _png(figure)
 
 
 def _shown(image: NDArray[Any]) -> NDArray[Any]:
-    """Values matplotlib shows as they are: 8 bits, grey scaled by the dtype's range."""
+    """RGB of 8 bits, which matplotlib shows as it is."""
     from .files import displayed, value_range
 
-    rgb = displayed(image, value_range(image))
-    return rgb[..., 0] if image.ndim == 2 else rgb
+    return displayed(image, value_range(image))
 
 
 def _png(figure: Figure) -> bytes:
