@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,13 +63,12 @@ class ImageFormat:
 
     def encode(self, working: NDArray[np.float32]) -> NDArray[np.generic]:
         """From (..., C, H, W) float in [0, 1] to (..., H, W[, C]) like the input."""
-        values = _to_srgb(working) if self.linear else working
-        if (self.low, self.high) != (0.0, 1.0):
+        values: NDArray[Any] = _to_srgb(working) if self.linear else working
+        if np.issubdtype(self.dtype, np.integer):
+            values = np.rint(values * np.float32(self.high)).clip(0, self.high)
+        elif (self.low, self.high) != (0.0, 1.0):
             # In float64: a narrow range far from zero would drown in float32.
             values = values.astype(np.float64) * (self.high - self.low) + self.low
-        if np.issubdtype(self.dtype, np.integer):
-            limits = np.iinfo(self.dtype)  # type: ignore[arg-type]
-            values = np.rint(values).clip(limits.min, limits.max)
         values = values.astype(self.dtype)
         if self.grey:
             return values[..., 0, :, :]
