@@ -149,6 +149,24 @@ def test_wrong_shapes_are_refused() -> None:
             operator.adjoint(image)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu() -> None:
+    trajectory = shaken((61, 45), n=25)
+    image = torch.rand(2, 3, 61, 45, dtype=torch.float64)
+    here = MotionBlur(trajectory, dtype=torch.float64)
+    there = MotionBlur(trajectory, "cuda", torch.float64)
+    assert torch.allclose(there(image.cuda()).cpu(), here(image), atol=1e-12)
+    assert torch.allclose(there.adjoint(image.cuda()).cpu(), here.adjoint(image), atol=1e-12)
+    gradients = []
+    for device in ("cpu", "cuda"):
+        rotations = torch.tensor(trajectory.rotations, device=device).requires_grad_()
+        out = projective_blur(image.to(device), rotations, 50.0, (22.5, 30.5))
+        (gradient,) = torch.autograd.grad(out.square().sum(), rotations)
+        gradients.append(gradient.cpu())
+    assert torch.allclose(*gradients, rtol=1e-9)
+
+
 # Gradients
 
 
