@@ -477,7 +477,9 @@ def test_the_manifest_opens_the_widget_from_both_menus(qtbot, make_napari_viewer
     from napari._app_model import get_app_model
     from npe2 import PluginManifest
 
-    npe2pm.register(PluginManifest.from_file(str(files("napari_blur2seq") / "napari.yaml")))
+    manifest = PluginManifest.from_file(str(files("napari_blur2seq") / "napari.yaml"))
+    manifest.validate_imports()
+    npe2pm.register(manifest)
     viewer = make_napari_viewer()
     viewer.add_image(PICTURE)
     _, widget = viewer.window.add_plugin_dock_widget("napari-blur2seq")
