@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable
@@ -172,14 +173,17 @@ def _write(
     trajectory.save(folder / f"{name}_trajectory.csv")
     plot = trajectory_plot(trajectory, image)
     (folder / f"{name}_trajectory.png").write_bytes(plot)
+    frames: Any = result.frames
+    if outputs.sequence and outputs.mp4 and frames.dtype.itemsize * math.prod(frames.shape) < 2**28:
+        frames = result.sequence  # small enough to keep, rather than to make twice
     if outputs.sequence:
         interval = exposure / (len(trajectory) - 1) if exposure and len(trajectory) > 1 else None
         files.write_sequence_tiff(
-            folder / f"{name}_sequence.ome.tif", result.frames, interval=interval, metadata=metadata
+            folder / f"{name}_sequence.ome.tif", frames, interval=interval, metadata=metadata
         )
     if outputs.mp4:
         files.write_sequence_mp4(
-            folder / f"{name}_sequence.mp4", result.frames, limits=files.value_range(image)
+            folder / f"{name}_sequence.mp4", frames, limits=files.value_range(image)
         )
     about = {"source": source, "exposure_s": exposure, **result.metadata}
     (folder / f"{name}_metadata.json").write_text(json.dumps(about, indent=2) + "\n")
