@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import re
 import shlex
 import subprocess
@@ -32,6 +31,23 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
+
+
+IMPORT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def library_modules() -> list[str]:
+    """Every module but those of the widgets."""
+    modules = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if "_qt" not in parts and parts[-1] != "__main__":
+            modules.append(".".join(parts).removesuffix(".__init__"))
+    return modules
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,18 +119,18 @@ def test_manifest_is_found_and_its_names_exist() -> None:
 
 
 def test_library_and_command_line_need_no_napari() -> None:
-    modules = [
-        info.name
-        for info in pkgutil.walk_packages([str(PACKAGE)], "napari_blur2seq.")
-        if "._qt" not in info.name and not info.name.endswith("__main__")
-    ]
-    code = """
-        import importlib, sys
-        for name in sys.argv[1:]:
-            importlib.import_module(name)
-    """
-    done = run_python(WITHOUT_NAPARI + textwrap.dedent(code), *modules)
+    done = run_python(WITHOUT_NAPARI + IMPORT_ALL, *library_modules())
     assert done.returncode == 0, done.stderr
+
+
+def test_modules_do_not_hide_public_functions() -> None:
+    """Python binds a submodule to its package under its name, over a function of that name."""
+    code = """
+import napari_blur2seq
+print(*(type(getattr(napari_blur2seq, name)).__name__ for name in ("blur", "deblur", "restore")))
+"""
+    done = run_python(IMPORT_ALL + code, *library_modules())
+    assert done.stdout.split() == ["function"] * 3, done.stderr
 
 
 def test_pictures_are_shaken_without_napari(tmp_path: Path) -> None:
