@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ class DeblurWidget(QWidget):
         self._viewer = napari_viewer
         self._layers: list[Layer] = []
         self._worker: Any = None
+        self._stop = threading.Event()
         self._bar: _ActivityBar | None = None
         self._end: Callable[[], None] | None = None
         self._source: Source | None = None
@@ -282,8 +284,9 @@ class DeblurWidget(QWidget):
             show_error(str(error))
             return
         self._source = source
+        self._stop = threading.Event()
         self._worker = worker = create_worker(
-            deblur_work, source, options, _start_thread=False, _ignore_errors=True
+            deblur_work, source, options, self._stop, _start_thread=False, _ignore_errors=True
         )
         worker.yielded.connect(self._on_progress)
         worker.returned.connect(self._on_returned)
@@ -299,24 +302,25 @@ class DeblurWidget(QWidget):
         self._bar = bar = _ActivityBar(f"Deblurring {source.name}", self.cancel)
         # Closing the dock or the viewer deletes this widget, and with it the slots that
         # would end the work.
-        self._end = partial(_end_work, worker, bar)
+        self._end = partial(_end_work, self._stop, bar)
         self.destroyed.connect(self._end)
         worker.start()
 
     def cancel(self) -> None:
         """Stop the work after the current step; no layer is added."""
         if self._worker is not None:
-            self._worker.quit()
+            self._stop.set()
             self.run_button.setEnabled(False)
             self.run_button.setText("Cancelling ...")
             self.stage.setText("Cancelling after the current step ...")
 
     def _on_progress(self, event: Progress) -> None:
-        if self._worker is None or self._worker.abort_requested:
+        if self._worker is None or self._stop.is_set():
             return
         percent = round(100 * event.fraction)
         self.progress_bar.setValue(percent)
-        self.stage.setText(f"{_STAGES[event.stage]}: {event.message}")
+        stage = _STAGES.get(event.stage, "Working")
+        self.stage.setText(f"{stage}: {event.message}")
         if event.preview is not None:
             self._show_preview(event.preview)
         self._percent = percent
@@ -337,8 +341,9 @@ class DeblurWidget(QWidget):
         finally:
             self._moving_bar = False
 
-    def _on_returned(self, layers: list[LayerData]) -> None:
-        if self._worker is None or self._worker.abort_requested or self._source is None:
+    def _on_returned(self, layers: list[LayerData] | None) -> None:
+        # It may have been cancelled after the work was done.
+        if layers is None or self._source is None or self._stop.is_set():
             return
         self._remove_preview()
         add_layers(self._viewer, layers, self._source)
@@ -356,14 +361,13 @@ class DeblurWidget(QWidget):
         show_error(sentence)
 
     def _on_finished(self) -> None:
-        cancelled = self._worker is not None and self._worker.abort_requested
         self._remove_preview()
         if self._end is not None:
             self.destroyed.disconnect(self._end)
         bar, self._bar = self._bar, None
         self._worker = self._source = self._end = None
         self._form.setEnabled(True)
-        if cancelled:
+        if self._stop.is_set():
             self.stage.setText("Cancelled.")
         self.progress_bar.hide()
         self._list_layers()
@@ -475,6 +479,6 @@ class _ActivityBar(cancelable_progress):
         self._cancel_work()
 
 
-def _end_work(worker: Any, bar: _ActivityBar, *_: object) -> None:
-    worker.quit()
+def _end_work(stop: threading.Event, bar: _ActivityBar, *_: object) -> None:
+    stop.set()
     bar.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -27,15 +28,35 @@ class WorkError(Exception):
     """
 
 
-def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
-    """Deblur the plane of a source; the return value is ready to be added as layers."""
+def deblur_work(
+    source: Source, options: pipeline.Options, stop: threading.Event
+) -> Steps[list[LayerData] | None]:
+    """Deblur the plane of a source; the return value is ready to be added as layers.
+
+    `stop` ends the work after the present step, with None. Unlike the worker's own `quit`,
+    it closes the pipeline in the thread it runs in: PyTorch's modes belong to the thread,
+    and the memory is free when the work is reported as finished.
+    """
+    steps = _steps(source, options)
     try:
-        steps = pipeline.deblur_steps(source.pixels(), options)
-        result = yield from within(fewer_previews(steps), 0.0, 0.9)
-        frames = yield from within(sequence_array(result.frames), 0.9, 1.0)
-        return result_layers(result, source, frames, {"parameters": asdict(options)})
+        while not stop.is_set():
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            yield event
+        return None
     except RuntimeError as error:
         raise WorkError(str(error)) from error
+    finally:
+        steps.close()
+
+
+def _steps(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+    steps = pipeline.deblur_steps(source.pixels(), options)
+    result = yield from within(fewer_previews(steps), 0.0, 0.9)
+    frames = yield from within(sequence_array(result.frames), 0.9, 1.0)
+    return result_layers(result, source, frames, {"parameters": asdict(options)})
 
 
 def fewer_previews(
