@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .camera import Camera
+from .devices import resolve
+from .errors import OptionError, TrajectoryError
 from .images import ImageFormat, to_working
 from .progress import Progress, Steps, run, within
 from .trajectory import Trajectory
-
-if TYPE_CHECKING:
-    import torch
 
 DEFAULT_POSES = 25
 
@@ -111,9 +110,39 @@ class Result:
         return np.asarray(self.frames)
 
 
+Prior = Literal["auto", "learned", "sparse"]
+
+# The refinement after the first estimate is not built yet; the option is accepted.
+SUPPORTS_REFINE = False
+
+
 @dataclass(frozen=True)
 class Options:
-    """Everything `deblur` can be told; see `deblur`."""
+    """Everything `deblur` can be told.
+
+    Attributes
+    ----------
+    focal_length : float, optional
+        Pixels; the longer side of the image by default.
+    principal_point : tuple of float, optional
+        ``(cx, cy)`` in pixels; ``(width / 2, height / 2)`` by default.
+    n_poses : int
+        Poses of the trajectory and frames of the sequence.
+    refine : bool
+        Refine the trajectory after the first estimate.
+    noise : float, optional
+        Standard deviation of the noise as a share of the image's range; estimated by default.
+    linear : bool
+        Decode sRGB and let light add up in linear values; by default it adds up in the
+        values as they are.
+    prior : str
+        ``"learned"`` (denoising network), ``"sparse"`` (sparse gradients), or ``"auto"``:
+        learned where its weights are at hand.
+    device : str
+        ``"auto"``, or a name from `devices.available`.
+    seed : int
+        For the starts of the estimate.
+    """
 
     focal_length: float | None = None
     principal_point: tuple[float, float] | None = None
@@ -121,9 +150,19 @@ class Options:
     refine: bool = True
     noise: float | None = None
     linear: bool = False
-    prior: Literal["auto", "learned", "sparse"] = "auto"
+    prior: Prior = "auto"
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_poses, bool) or int(self.n_poses) != self.n_poses or not 2 <= self.n_poses <= 1000:
+            raise OptionError(f"The number of poses must lie between 2 and 1000, not {self.n_poses}.")
+        if self.noise is not None and not 0 <= self.noise < 1:
+            raise OptionError(
+                f"The noise must be a share of the image's range in [0, 1), not {self.noise:g}."
+            )
+        if self.prior not in ("auto", "learned", "sparse"):
+            raise OptionError(f"There is no prior {self.prior!r}; choose auto, learned or sparse.")
 
 
 def deblur_steps(image: ArrayLike, options: Options | None = None) -> Steps[Result]:
@@ -131,4 +170,222 @@ def deblur_steps(image: ArrayLike, options: Options | None = None) -> Steps[Resu
 
     Close the generator between any two events to cancel.
     """
-    raise NotImplementedError
+    options = options or Options()
+    working, form = to_working(image, options.linear)
+    camera = Camera.for_image(working.shape[1:], options.focal_length, options.principal_point)
+
+    import torch
+
+    # As a decorator, unlike as a context, it is off while the generator waits for its caller.
+    return (yield from torch.no_grad()(_deblur_tensor)(working, form, camera, options))
+
+
+def _deblur_tensor(
+    working: NDArray[np.float32], form: ImageFormat, camera: Camera, options: Options
+) -> Steps[Result]:
+    import torch
+
+    from .estimate.kernel_based import estimate_steps
+    from .motion_blur import MotionBlur
+    from .restoration import blind_restore_steps, load_prior
+
+    yield Progress("estimate", 0.0, "Looking at the blur")
+    device = resolve(options.device)
+    prior, prior_name = load_prior(options.prior, device)
+    tensor = torch.from_numpy(working).to(device)
+    estimate = yield from within(estimate_steps(tensor, camera, seed=options.seed), 0.0, 0.6)
+    trajectory = estimate.trajectory.resample(options.n_poses).centered()
+    if estimate.moves:
+        steps = blind_restore_steps(tensor, estimate.trajectory, prior, noise=options.noise)
+        sharp = yield from within(steps, 0.6, 0.98)
+    else:
+        sharp = tensor.clamp(0, 1)
+    yield Progress("sequence", 0.98, "Blurring the result again")
+    reblurred = MotionBlur(trajectory, device)(sharp[None])[0]
+    residual = float((reblurred - tensor).square().mean().sqrt())
+    sharp_array = sharp.cpu().numpy()
+    result = Result(
+        form.encode(sharp_array),
+        trajectory,
+        form.encode(reblurred.cpu().numpy()),
+        {
+            "version": _version(),
+            "parameters": asdict(options),
+            "prior": prior_name,
+            "device": str(device),
+            "focal_length_px": camera.focal_length,
+            "extent_px": trajectory.extent,
+            "certainty": {"spread_px": estimate.spread, "hypotheses": estimate.candidates},
+            "reblur_residual_rms": residual,
+        },
+        FrameSequence(sharp_array, trajectory, form),
+    )
+    yield Progress("sequence", 1.0, "Done")
+    return result
+
+
+def deblur(
+    image: ArrayLike,
+    focal_length: float | None = None,
+    refine: bool = True,
+    device: str = "auto",
+    progress: Callable[[Progress], object] | None = None,
+    **options: Any,
+) -> Result:
+    """Sharp image, camera trajectory and frame sequence from one blurry image.
+
+    Parameters
+    ----------
+    image : array_like
+        Shape (H, W), (H, W, 3) or (H, W, 4); uint8, uint16 or float of any range; both
+        sides at least 32 px. Alpha is kept as it is.
+    focal_length : float, optional
+        In pixels; the longer side of the image by default.
+    refine : bool
+        Refine the trajectory after the first estimate.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    progress : callable, optional
+        Called with each `Progress`; an exception it raises cancels the work.
+    **options
+        Further fields of `Options`: ``n_poses``, ``noise``, ``linear``, ``prior``,
+        ``principal_point``, ``seed``.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ImageError, CameraError, OptionError
+        One sentence on what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import napari_blur2seq as b2s
+    >>> from skimage.data import clock
+    >>> result = b2s.deblur(clock()[:128, :128])
+    >>> result.sharp.shape, len(result.trajectory), result.sequence.shape
+    ((128, 128), 25, (25, 128, 128))
+    """
+    chosen = _options(focal_length=focal_length, refine=refine, device=device, **options)
+    return run(deblur_steps(image, chosen), progress)
+
+
+def restore(
+    image: ArrayLike,
+    trajectory: Trajectory,
+    *,
+    noise: float | None = None,
+    prior: Prior = "auto",
+    linear: bool = False,
+    device: str = "auto",
+    progress: Callable[[Progress], object] | None = None,
+) -> NDArray[np.generic]:
+    """Sharp image from a blurry one whose camera trajectory is known.
+
+    Parameters
+    ----------
+    image : array_like
+        As for `deblur`.
+    trajectory : Trajectory
+        Camera motion, of the same image shape.
+    noise : float, optional
+        Standard deviation of the noise as a share of the image's range; estimated by default.
+    prior, linear, device, progress
+        As for `deblur`.
+
+    Returns
+    -------
+    ndarray
+        Like the input.
+    """
+    chosen = _options(noise=noise, prior=prior, linear=linear, device=device)
+    working, form = to_working(image, linear)
+    _check_shapes(working, trajectory)
+
+    import torch
+
+    from .restoration import load_prior, restore_steps
+
+    target = resolve(chosen.device)
+    with torch.no_grad():
+        model, _ = load_prior(chosen.prior, target)
+        tensor = torch.from_numpy(working).to(target)
+        sharp = run(restore_steps(tensor, trajectory, model, noise=noise), progress)
+    return form.encode(sharp.cpu().numpy())
+
+
+def blur(
+    image: ArrayLike,
+    trajectory: Trajectory,
+    *,
+    linear: bool = False,
+    noise: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+) -> NDArray[np.generic]:
+    """Blur a sharp image by a camera trajectory: the forward projective motion blur model.
+
+    Parameters
+    ----------
+    image : array_like
+        As for `deblur`.
+    trajectory : Trajectory
+        Camera motion, of the same image shape.
+    linear : bool
+        Decode sRGB and add up in linear light.
+    noise : float
+        Standard deviation of white noise added, as a share of the image's range.
+    seed : int
+        Of the noise.
+    device : str
+        As for `deblur`.
+
+    Returns
+    -------
+    ndarray
+        Like the input.
+    """
+    chosen = _options(noise=noise, linear=linear, device=device, seed=seed)
+    working, form = to_working(image, linear)
+    _check_shapes(working, trajectory)
+
+    import torch
+
+    from .motion_blur import MotionBlur
+
+    target = resolve(chosen.device)
+    with torch.no_grad():
+        result = MotionBlur(trajectory, target)(torch.from_numpy(working).to(target)[None])[0]
+    values = result.cpu().numpy()
+    if noise:
+        generator = np.random.default_rng(seed)
+        values = values + noise * generator.standard_normal(values.shape, dtype=np.float32)
+        values = values.clip(0, 1)
+    return form.encode(values)
+
+
+def _options(**values: Any) -> Options:
+    names = {f.name for f in fields(Options)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise OptionError(f"There is no option {unknown[0]!r}; choose from {', '.join(sorted(names))}.")
+    return Options(**values)
+
+
+def _check_shapes(working: NDArray[np.float32], trajectory: Trajectory) -> None:
+    if working.shape[1:] != trajectory.image_shape:
+        raise TrajectoryError(
+            f"The trajectory belongs to an image of {trajectory.image_shape[1]} x "
+            f"{trajectory.image_shape[0]} px, the image has {working.shape[2]} x {working.shape[1]} px."
+        )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("napari-blur2seq")
+    except PackageNotFoundError:  # run from a source tree
+        return "unknown"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..restore.denoiser import Denoiser
+from ..restoration.denoiser import Denoiser
 
 MAX_SIGMA = 50 / 255
 _SCORE_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)

@@ -1,0 +1,205 @@
+r"""Smooth, ordered curves of camera rotation, fitted to what is seen of the blur.
+
+Pitch, yaw and roll are cosine series in time,
+:math:`r(t) = \sum_{k=1}^{K} a_k \cos(\pi k t)`, zero on average, given in pixels
+(angle times focal length) so that all coefficients have the same scale.
+
+The poses of a curve displace the image point :math:`x_n` by :math:`d_{jn}`. How well they
+explain a region with the sharp gradients :math:`S` and the blurry ones :math:`B` needs no
+picture any more, only two small tables: with the correlations
+:math:`c_n(d) = \sum S(x) B(x + d)` and :math:`a_n(d) = \sum S(x) S(x + d)`,
+
+.. math:: \Big\|\frac gT \sum_j S(\cdot - d_{jn}) - B\Big\|^2 =
+          \frac{g^2}{T^2}\sum_{jj'} a_n(d_{jn} - d_{j'n})
+          - \frac{2g}{T}\sum_j c_n(d_{jn}) + \text{const}.
+
+Poses are drawn to where the correlation is high and keep each other apart. The best
+gain :math:`g`, common to all regions, is put in. A kernel is fitted in the same way
+with :math:`c` the kernel and :math:`a` a delta, both smoothed by a Gaussian.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..camera import Camera, rotation_matrices
+from ..trajectory import Trajectory
+
+POSES = 40
+_SMOOTHNESS = 1e-3
+
+
+def cosine_basis(count: int, order: int) -> Tensor:
+    """``cos(pi k t)``, k = 1..order, at the middles of `count` equal steps; (count, order)."""
+    time = (torch.arange(count) + 0.5) / count
+    return torch.stack([torch.cos(math.pi * k * time) for k in range(1, order + 1)], 1)
+
+
+def to_trajectory(coefficients: Tensor, camera: Camera, count: int) -> Trajectory:
+    """Trajectory of one curve; coefficients of shape (K, 3) in px."""
+    rotations = cosine_basis(count, len(coefficients)) @ coefficients.cpu() / camera.focal_length
+    return Trajectory.from_camera(rotations.numpy(), camera).centered()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Correlation tables of N regions: all that the fit needs to know of the picture.
+
+    Attributes
+    ----------
+    cross : Tensor
+        ``c_n``, shape (N, 2 r + 1, 2 r + 1), zero displacement in the middle.
+    auto : Tensor
+        ``a_n``, shape (N, 4 r + 1, 4 r + 1).
+    points : Tensor
+        Middle of each region, (x, y) in px, shape (N, 2).
+    scale : float
+        Divides the energies, so that they are of order one.
+    """
+
+    cross: Tensor
+    auto: Tensor
+    points: Tensor
+    scale: float
+
+
+def _displacements(coefficients: Tensor, basis: Tensor, points: Tensor, camera: Camera) -> Tensor:
+    """``H_j x - x`` in px of many curves (S, K, 3); shape (S, T, N, 2)."""
+    f, centre = camera.focal_length, points.new_tensor(camera.principal_point)
+    matrices = rotation_matrices(torch.einsum("tk,skc->stc", basis, coefficients) / f)
+    rays = torch.cat([(points - centre) / f, torch.ones_like(points[:, :1])], 1)
+    moved = torch.einsum("stij,nj->stni", matrices, rays)
+    return (moved[..., :2] / moved[..., 2:] - rays[:, :2]) * f
+
+
+def _look_up(tables: Tensor, displacements: Tensor) -> Tensor:
+    """Values of tables (N, s, s) at displacements (S, M, N, 2); shape (S, M, N)."""
+    grid = displacements.permute(2, 0, 1, 3) / (tables.shape[-1] // 2)
+    values = F.grid_sample(tables[:, None], grid, align_corners=True, padding_mode="border")
+    return values[:, 0].permute(1, 2, 0)
+
+
+def energy(
+    coefficients: Tensor, basis: Tensor, evidence: Evidence, camera: Camera, free_gain: bool
+) -> Tensor:
+    """Energy of each curve (S, K, 3) under the evidence; shape (S,)."""
+    d = _displacements(coefficients, basis, evidence.points, camera)
+    count, poses, regions, _ = d.shape
+    attraction = _look_up(evidence.cross, d).mean(1).sum(1)
+    apart = (d[:, :, None] - d[:, None]).reshape(count, poses * poses, regions, 2)
+    repulsion = _look_up(evidence.auto, apart).mean(1).sum(1)
+    if free_gain:
+        value = -attraction.clamp_min(1e-9).square() / repulsion.clamp_min(1e-9)
+    else:
+        value = repulsion - 2 * attraction
+    return value / evidence.scale
+
+
+def fit(
+    coefficients: Tensor,
+    evidence: Evidence,
+    camera: Camera,
+    *,
+    steps: int,
+    rate: float,
+    roll: bool = True,
+    free_gain: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Lower the energy of many curves at once by gradient descent (Adam).
+
+    Returns
+    -------
+    coefficients : Tensor
+        Shape (S, K, 3), px, lowest energy first.
+    energies : Tensor
+        Shape (S,).
+    """
+    basis = cosine_basis(POSES, coefficients.shape[1])
+    axes = torch.tensor([1.0, 1.0, 1.0 if roll else 0.0])
+    orders = torch.arange(1, coefficients.shape[1] + 1)
+    values = (coefficients * axes).clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([values], lr=rate, betas=(0.9, 0.98))
+
+    def objective() -> Tensor:
+        power = values.square().sum(2)
+        rough = (power * orders.square()).sum(1) / (power.sum(1) + 1)
+        return energy(values * axes, basis, evidence, camera, free_gain) + _SMOOTHNESS * rough
+
+    with torch.enable_grad():
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * (0.02 + 0.5 + 0.5 * math.cos(math.pi * step / steps))
+            optimiser.zero_grad()
+            objective().sum().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    with torch.no_grad():
+        final = objective()
+        order = final.argsort()
+        return (values.detach() * axes)[order], final[order]
+
+
+def fit_kernel(kernel: Tensor, *, starts: int = 6, seed: int = 0) -> Tensor:
+    """Curves (without roll) through one kernel, best first; shape (starts, K, 3), px.
+
+    From straight lines in several directions; the number of coefficients grows while the
+    Gaussian that smooths kernel and curve alike shrinks.
+    """
+    side = kernel.shape[0]
+    padded = F.pad(kernel, (side,) * 4)
+    position = torch.arange(3 * side, dtype=kernel.dtype) - 3 * side // 2
+    weight = torch.stack([padded.sum(0), padded.sum(1)])  # along x, along y
+    middle = (weight * position).sum(1)
+    x, y = position[None, :] - middle[0], position[:, None] - middle[1]
+    covariance = torch.stack(
+        [(padded * x * x).sum(), (padded * x * y).sum(), (padded * x * y).sum(), (padded * y * y).sum()]
+    ).reshape(2, 2)
+    values, axes = torch.linalg.eigh(covariance)
+    spread = float(values[1].clamp_min(0.05).sqrt())
+    generator = torch.Generator().manual_seed(seed)
+    angles = torch.atan2(axes[1, 1], axes[0, 1]) + torch.arange(starts) * (math.pi / starts)
+    length = spread * (1.4 - 0.4 * torch.sin(angles - angles[0]).abs())
+    coefficients = torch.zeros(starts, 1, 3)
+    coefficients[:, 0, 1] = length * torch.cos(angles)  # yaw moves the picture along +x
+    coefficients[:, 0, 0] = -length * torch.sin(angles)  # pitch moves it along -y
+    camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
+    table = F.grid_sample(  # centre of mass to the middle
+        padded[None, None],
+        torch.stack(torch.broadcast_tensors(position[None, :] + middle[0], position[:, None] + middle[1]), -1)[None]
+        / (3 * side // 2),
+        align_corners=True,
+    )[0]
+    for order, share in ((1, 0.7), (2, 0.5), (3, 0.35), (5, 0.2), (8, 0.1)):
+        grown = torch.zeros(starts, order, 3)
+        grown[:, : coefficients.shape[1]] = coefficients
+        noise = torch.randn(grown.shape, generator=generator) * 0.05 * spread
+        sigma = max(0.8, share * spread)
+        evidence = Evidence(
+            _smoothed(table, sigma),
+            _gaussian(6 * side + 1, sigma)[None],
+            torch.zeros(1, 2),
+            1 / (4 * math.pi * sigma**2),
+        )
+        coefficients, _ = fit(
+            grown + noise, evidence, camera, steps=60, rate=max(0.15, 0.12 * spread), roll=False, free_gain=False
+        )
+    return coefficients
+
+
+def _gaussian(side: int, sigma: float) -> Tensor:
+    profile = torch.exp(-0.5 * ((torch.arange(side) - side // 2) / sigma) ** 2)
+    profile = profile / (sigma * math.sqrt(2 * math.pi))
+    return profile[:, None] * profile[None, :]
+
+
+def _smoothed(table: Tensor, sigma: float) -> Tensor:
+    radius = int(3 * sigma + 1)
+    profile = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    profile = profile / profile.sum()
+    result = F.pad(table[:, None], (radius,) * 4)
+    result = F.conv2d(result, profile[None, None, :, None])
+    return F.conv2d(result, profile[None, None, None, :])[:, 0]

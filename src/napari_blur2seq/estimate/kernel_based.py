@@ -1,0 +1,158 @@
+"""Trajectory from one picture without any training: kernel, curve, regions, choice.
+
+1. One uniform kernel, coarse to fine, from several ridges (`uniform`).
+2. Ordered curves of pitch and yaw through it (`curve.fit_kernel`).
+3. The curve with roll, fitted to the correlations of overlapping regions (`regions`).
+4. The hypothesis, zero motion included, under which the picture is most plausible
+   (`implausibility`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..camera import Camera
+from ..metrics import path_error
+from ..motion_blur import MotionBlur
+from ..progress import Progress, Steps, run
+from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_steps
+from ..restoration.sparse import SparseGradientPrior
+from ..trajectory import Trajectory
+from .curve import fit, fit_kernel, to_trajectory
+from .latent import differences
+from .regions import gather
+from .uniform import uniform_kernel
+
+RIDGES = (0.5, 0.1)
+DENSE = 64
+_KERNEL_PIXELS = 700_000
+_REGION_ORDERS = (3, 5, 8)
+_EDGE_WEIGHT = 2e-3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A trajectory and how far it can be trusted.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+        Centred, densely sampled.
+    moves : bool
+        False if no motion explains the picture better than a camera at rest.
+    spread : float
+        Mean path error in px between the chosen hypothesis and the other starts.
+    candidates : list of dict
+        Extent (px) and cost of every hypothesis.
+    """
+
+    trajectory: Trajectory
+    moves: bool
+    spread: float
+    candidates: list[dict[str, float]] = field(default_factory=list)
+
+
+def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the channels, and 1 where no saturated pixel is near; both (H, W)."""
+    saturated = (image >= SATURATED).any(0, keepdim=True)[None].to(image.dtype)
+    near = F.max_pool2d(saturated, 5, stride=1, padding=2)[0, 0]
+    return image.mean(0), 1 - near
+
+
+def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
+    """Picture (C, H, W) reduced to at most `pixels`, and the factor of its sides."""
+    height, width = image.shape[-2:]
+    factor = min(1.0, math.sqrt(pixels / (height * width)))
+    if factor == 1:
+        return image, 1.0
+    size = (round(height * factor), round(width * factor))
+    small = F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
+    return small.clamp(0, 1), size[1] / width
+
+
+def refine_on_regions(
+    grey: Tensor, mask: Tensor, curve: Tensor, camera: Camera, order: int, weight: float
+) -> Tensor:
+    """Fit a curve (K, 3), with roll and at least `order` coefficients, to the regions once."""
+    evidence = gather(grey, mask, to_trajectory(curve, camera, DENSE), weight)
+    grown = torch.zeros(1, max(order, len(curve)), 3)
+    grown[0, : len(curve)] = curve
+    return fit(grown, evidence, camera, steps=100, rate=0.35)[0][0]
+
+
+def implausibility(grey: Tensor, trajectory: Trajectory, noise: float) -> float:
+    r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
+
+    .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2/2\big)
+              + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2}
+
+    with :math:`u` restored with the sparse prior. The norm ratio is smallest for pictures of
+    few, sharp edges: a wrong trajectory adds ringing, no trajectory leaves edges soft
+    (Krishnan, Tay and Fergus, *Blind deconvolution using a normalized sparsity measure*,
+    CVPR 2011).
+
+    Parameters
+    ----------
+    grey : Tensor
+        Shape (1, H, W), range [0, 1].
+    trajectory : Trajectory
+        Hypothesis.
+    noise : float
+        Standard deviation of the noise.
+    """
+    restored = run(restore_steps(grey, trajectory, SparseGradientPrior(4.0), noise=2 * noise))
+    inner = slice(12, -12)
+    residual = (MotionBlur(trajectory, grey.device)(restored[None])[0] - grey)[:, inner, inner]
+    dx, dy = differences(restored[:, 8:-8, 8:-8])
+    magnitude = (dx.square() + dy.square()).sqrt()
+    sparsity = magnitude.mean() / magnitude.square().mean().sqrt()
+    return float((residual.square().mean() + noise**2 / 2).log() + 3 * sparsity.log())
+
+
+def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Estimate]:
+    """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
+
+    Yields
+    ------
+    Progress
+        Events of the stage ``"estimate"``.
+
+    Returns
+    -------
+    Estimate
+    """
+    small, factor = reduced(image.cpu(), _KERNEL_PIXELS)
+    small_shape = (small.shape[-2], small.shape[-1])
+    grey, mask = grey_and_mask(small)
+    noise = max(estimate_noise(small), 1 / 255)
+    small_camera = camera if factor == 1 else camera.scaled(factor, factor, small_shape)
+    hypotheses = [Trajectory.zero(small_shape, 2, small_camera.focal_length)]
+    share = 1 / len(RIDGES)
+    for i, ridge in enumerate(RIDGES):
+        for fraction, kernel in uniform_kernel(grey, mask, ridge):
+            message = f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(RIDGES)}"
+            yield Progress("estimate", (i + 0.6 * fraction) * share, message)
+        curve = fit_kernel(kernel, seed=seed)[0]
+        yield Progress("estimate", (i + 0.7) * share, "Fitting the trajectory to the kernel")
+        for j, order in enumerate(_REGION_ORDERS):
+            curve = refine_on_regions(grey, mask, curve, small_camera, order, _EDGE_WEIGHT / 1.2**j)
+            part = 0.7 + 0.25 * (j + 1) / len(_REGION_ORDERS)
+            yield Progress("estimate", (i + part) * share, "Fitting the trajectory to the regions")
+        hypotheses.append(to_trajectory(curve, small_camera, DENSE))
+    scores = []
+    for i, hypothesis in enumerate(hypotheses):
+        scores.append(implausibility(grey[None], hypothesis, noise))
+        yield Progress("estimate", 0.95 + 0.05 * (i + 1) / len(hypotheses), "Comparing the hypotheses")
+    best = min(range(len(hypotheses)), key=scores.__getitem__)
+    chosen = hypotheses[best]
+    others = [path_error(chosen, h) / factor for h in hypotheses[1:] if h is not chosen]
+    candidates: list[dict[str, float]] = [
+        {"extent_px": h.extent / factor, "cost": s} for h, s in zip(hypotheses, scores, strict=True)
+    ]
+    full = Trajectory.from_camera(chosen.rotations, camera)
+    return Estimate(full, best > 0, float(sum(others) / max(1, len(others))), candidates)

@@ -1,0 +1,156 @@
+"""One blur kernel for the whole picture, coarse to fine; its size is found on the way.
+
+Alternates an edge-only latent image (`latent`) with a least-squares kernel from its
+strongest gradients,
+
+.. math:: \\hat k = \\frac{\\sum_i \\overline{\\hat S_i} \\hat B_i}
+                         {\\sum_i |\\hat S_i|^2 + w\\,\\overline{\\sum_i |\\hat S_i|^2}},
+
+over a pyramid with steps of sqrt(2) (Cho and Lee 2009; Xu and Jia 2010). The ridge `w` is
+relative to the mean power of the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+from torch.fft import irfft2, rfft2
+
+from ..restoration.tiles import fast_size
+from .latent import differences, periodic, sharp_edges, spectrum, strongest
+
+MAX_SIZE = 151
+_EDGE_WEIGHT = 2e-3
+_ROUNDS = 8
+_COARSEST_SIDE = 24
+
+
+def uniform_kernel(
+    image: Tensor, mask: Tensor, ridge: float, max_size: int = MAX_SIZE
+) -> Iterator[tuple[float, Tensor]]:
+    """Estimate the kernel of a grey picture.
+
+    Parameters
+    ----------
+    image : Tensor
+        Shape (H, W), range [0, 1].
+    mask : Tensor
+        Shape (H, W): 1 where the gradients can be trusted, 0 near saturated pixels.
+    ridge : float
+        Relative ridge: 0.5 is safe, 0.1 sharper where it works.
+    max_size : int
+        Largest side of the kernel, px.
+
+    Yields
+    ------
+    fraction : float
+        Share of the work done.
+    kernel : Tensor
+        Current kernel, odd sides, non-negative, sum 1; full resolution at the end.
+    """
+    levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
+    levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
+    total = sum(2.0**-s for s in range(levels))
+    done = 0.0
+    kernel = image.new_zeros(5, 5)
+    kernel[2, 1:3] = 0.5  # a delta would be a fixed point
+    for level in range(levels - 1, -1, -1):
+        scale = 2.0 ** (-level / 2)
+        limit = max(5, int(max_size * scale) // 2 * 2 + 1)
+        if level < levels - 1:
+            kernel = _enlarge(kernel, limit)
+        small, valid = _reduced(image, scale), _reduced(mask, scale)
+        valid = (valid > 0.99).to(image.dtype)
+        ring = max(kernel.shape[0], 8)
+        picture, valid = _padded(small, ring), _padded(valid, ring, value=0.0)
+        spectra = tuple(rfft2(d * valid) for d in differences(picture))
+        weight = _EDGE_WEIGHT
+        for _ in range(_ROUNDS):
+            shape = (picture.shape[0], picture.shape[1])
+            latent = sharp_edges(picture[None], spectrum(kernel[None], shape), weight)[0]
+            kernel = _least_squares(latent, valid, spectra, kernel.shape[0], ridge)
+            weight = max(weight / 1.1, 1e-4)
+            side = kernel.shape[0]
+            if _extent(kernel) >= side - 1 and side + 4 <= limit:
+                kernel = _recentred(kernel, side + 4)
+            done += 2.0**-level / total / _ROUNDS
+            yield min(done, 1.0), kernel
+        kernel = _recentred(kernel, kernel.shape[0])
+    yield 1.0, kernel
+
+
+def _reduced(image: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return image
+    return F.interpolate(image[None, None], scale_factor=scale, mode="bicubic", antialias=True)[0, 0]
+
+
+def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
+    """Continue to a size whose transform is quick, at least `ring` px on every side."""
+    height, width = image.shape
+    bottom = fast_size(height + 2 * ring) - height - ring
+    right = fast_size(width + 2 * ring) - width - ring
+    pads = (ring, right, ring, bottom)
+    if value is not None:
+        return F.pad(image, pads, value=value)
+    return periodic(F.pad(image[None], pads, mode="replicate")[0], ring)
+
+
+def _least_squares(
+    latent: Tensor, mask: Tensor, spectra: tuple[Tensor, ...], size: int, ridge: float
+) -> Tensor:
+    dx, dy = differences(latent)
+    keep = strongest((dx.square() + dy.square()).sqrt() * mask, 4 * size * max(latent.shape))
+    fx, fy = rfft2(dx * keep), rfft2(dy * keep)
+    power = fx.abs().square() + fy.abs().square()
+    cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
+    raw = irfft2(cross / (power + ridge * power.mean()), s=latent.shape)
+    return _cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])
+
+
+def _cleaned(kernel: Tensor) -> Tensor:
+    """Drop what is negative, weak, or apart and small."""
+    kernel = kernel.clamp_min(0)
+    if kernel.max() <= 0:
+        kernel = torch.zeros_like(kernel)
+        kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
+        return kernel
+    kernel = torch.where(kernel < 0.05 * kernel.max(), 0.0, kernel)
+    labels, count = ndimage.label((kernel > 0).cpu().numpy(), structure=np.ones((3, 3)))
+    if count > 1:
+        sums = ndimage.sum_labels(kernel.cpu().numpy(), labels, range(1, count + 1))
+        small = [i + 1 for i, s in enumerate(sums) if s < 0.1 * float(kernel.sum())]
+        kernel = torch.where(torch.from_numpy(np.isin(labels, small)).to(kernel.device), 0.0, kernel)
+    return kernel / kernel.sum()
+
+
+def _extent(kernel: Tensor) -> int:
+    """Longer side of the box around what is not negligible."""
+    rows, columns = (kernel > 0.02 * kernel.max()).nonzero(as_tuple=True)
+    return int(max(rows.max() - rows.min(), columns.max() - columns.min())) + 1
+
+
+def _recentred(kernel: Tensor, size: int) -> Tensor:
+    """Centre of mass to the middle (whole px), cut or padded to `size`."""
+    position = torch.arange(kernel.shape[0], device=kernel.device) - kernel.shape[0] // 2
+    y = round(float((kernel.sum(1) * position).sum() / kernel.sum()))
+    x = round(float((kernel.sum(0) * position).sum() / kernel.sum()))
+    large = torch.roll(F.pad(kernel, (size,) * 4), (-y, -x), (0, 1))
+    middle, half = large.shape[0] // 2, size // 2
+    cut = large[middle - half : middle + half + 1, middle - half : middle + half + 1]
+    return cut / cut.sum()
+
+
+def _enlarge(kernel: Tensor, limit: int) -> Tensor:
+    """To the next finer level, with a window somewhat larger than the kernel."""
+    side = round(kernel.shape[0] * math.sqrt(2)) // 2 * 2 + 1
+    large = F.interpolate(kernel[None, None], size=(side, side), mode="bicubic")[0, 0].clamp_min(0)
+    large = torch.where(large < 0.03 * large.max(), 0.0, large)
+    window = max(7, int(1.5 * _extent(large) + 2) // 2 * 2 + 1)
+    return _recentred(large, min(limit, window))

@@ -1,0 +1,176 @@
+r"""Restoration with a known trajectory: half-quadratic splitting.
+
+.. math:: \min_{u,z} \frac{1}{2\sigma^2}\|M(A u - v)\|^2 + \frac{\mu}{2}\|u - z\|^2 + \Phi(z)
+
+alternates a denoiser, :math:`z = D(u, \sigma_k)`, with a data step. The residual
+:math:`r = M(v - A z)` is that of the exact projective blur; the correction is the
+Fourier solution with each tile's own local kernel :math:`k`,
+
+.. math:: \hat u = \hat z + \frac{\bar{\hat k}\,\hat r}{|\hat k|^2 + \sigma^2/\sigma_k^2},
+
+so that what the tiles get wrong the next residual puts right. The mask :math:`M`
+leaves out saturated pixels and everything beyond the picture's border, which is
+filled with what the current estimate predicts there: nothing is assumed about it, and
+no frame of ringing forms. (Zhang et al., *Plug-and-play image restoration with deep
+denoiser prior*, PAMI 2021, for the splitting; Hirsch et al., *Fast removal of
+non-uniform camera shake*, ICCV 2011, for the tiles.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..camera import Camera
+from ..motion_blur import MotionBlur, local_kernels
+from ..progress import Progress, Steps
+from ..trajectory import Trajectory
+from .tiles import Tiling, fast_size
+
+Prior = Callable[[Tensor, float], Tensor]
+
+SATURATED = 0.985
+_FIRST_SIGMA = 0.2
+# An estimated trajectory is wrong by a fraction of a pixel, which acts like noise.
+_BLIND_FACTOR = 1.5
+
+
+def estimate_noise(image: Tensor) -> float:
+    """Standard deviation of white noise in (C, H, W), from its finest diagonal detail.
+
+    The median absolute second difference in both directions: blur has removed the
+    picture itself from there (Donoho and Johnstone 1994).
+    """
+    detail = F.conv2d(
+        image[:, None],
+        image.new_tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6,
+    )
+    inside = ((image > 0.02) & (image < SATURATED))[:, 1:-1, 1:-1]
+    values = detail[:, 0][inside] if inside.any() else detail.flatten()
+    return float(values.abs().median() / 0.6745)
+
+
+def extend(image: Tensor, margin: int) -> Tensor:
+    """Continue a picture (C, H, W) by replication, the start for what lies beyond its border."""
+    return F.pad(image[None], (margin,) * 4, mode="replicate")[0]
+
+
+def extended_trajectory(trajectory: Trajectory, margin: int) -> Trajectory:
+    """The same motion for the picture with `margin` px more on every side."""
+    height, width = trajectory.image_shape
+    cx, cy = trajectory.principal_point
+    camera = Camera(
+        trajectory.focal_length, (cx + margin, cy + margin), (height + 2 * margin, width + 2 * margin)
+    )
+    return Trajectory.from_camera(trajectory.rotations, camera, trajectory.times)
+
+
+class LocalInverse:
+    """Tiles and their local kernels' spectra: corrections from residuals."""
+
+    def __init__(self, trajectory: Trajectory, device: torch.device | str, batch: int = 8) -> None:
+        height, width = trajectory.image_shape
+        corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
+        reach = int(math.ceil(np.abs(trajectory.paths(corners)).max())) + 1
+        size = fast_size(max(96, 6 * reach))
+        margin = min(max(12, reach + reach // 2), size // 3)
+        if size - 2 * margin > max(height, width):
+            size = fast_size(max(height, width) + 2 * margin)
+        self.tiling = Tiling((height, width), size, margin, device)
+        kernels = torch.from_numpy(local_kernels(trajectory, self.tiling.centres)).to(device)
+        self._kernels, self._batch = kernels, batch
+
+    def __len__(self) -> int:
+        return len(self.tiling)
+
+    def _spectra(self, index: slice) -> Tensor:
+        kernels = self._kernels[index]
+        half, size = kernels.shape[-1] // 2, self.tiling.size
+        padded = F.pad(kernels, (0, size - kernels.shape[-1], 0, size - kernels.shape[-1]))
+        return torch.fft.rfft2(torch.roll(padded, (-half, -half), (-2, -1)))[:, None]
+
+    def __call__(self, residual: Tensor, ridge: float) -> Tensor:
+        """``conj(k) r / (|k|^2 + ridge)`` of a picture (C, H, W), tile by tile."""
+        padded = self.tiling.pad(residual)
+        result = torch.zeros_like(residual)
+        for first in range(0, len(self.tiling), self._batch):
+            index = slice(first, min(first + self._batch, len(self.tiling)))
+            tiles = self.tiling.cut(padded, index) * self.tiling.taper
+            spectra = self._spectra(index)
+            corrected = torch.fft.rfft2(tiles) * spectra.conj() / (spectra.abs().square() + ridge)
+            tiles = torch.fft.irfft2(corrected, s=(self.tiling.size, self.tiling.size))
+            self.tiling.add(result, tiles, index)
+        return result
+
+
+def restore_steps(
+    image: Tensor,
+    trajectory: Trajectory,
+    prior: Prior,
+    *,
+    noise: float | None = None,
+    iterations: int = 8,
+    first_sigma: float = _FIRST_SIGMA,
+    strength: float = 1.0,
+) -> Steps[Tensor]:
+    """Restore (C, H, W) in [0, 1] given the trajectory; yields after every half step.
+
+    Parameters
+    ----------
+    image : Tensor
+        Blurry picture.
+    trajectory : Trajectory
+        Camera motion.
+    prior : callable
+        Denoiser ``prior(image, sigma)`` of (1, C, H, W).
+    noise : float, optional
+        Standard deviation of the noise; estimated when not given.
+    iterations : int
+        Half-quadratic steps.
+    first_sigma : float
+        Noise level of the first denoising; the last is that of the picture.
+    strength : float
+        Factor on the prior's weight.
+
+    Returns
+    -------
+    Tensor
+        Shape (C, H, W).
+    """
+    height, width = image.shape[-2:]
+    sigma = max(estimate_noise(image) if noise is None else noise, 1.5 / 255)
+    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
+    margin = int(math.ceil(np.abs(trajectory.paths(corners)).max())) + 4
+    larger = extended_trajectory(trajectory, margin)
+    blur = MotionBlur(larger, image.device, image.dtype)
+    inverse = LocalInverse(larger, image.device)
+    observed = extend(image, margin)
+    mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
+    saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
+    # Above the clipping level any value is right: only a shortfall is a residual.
+    z = observed.clone()
+    u = z
+    sigmas = np.geomspace(max(first_sigma, sigma), sigma, iterations)
+    for k, level in enumerate(sigmas):
+        residual = (observed - blur(z[None])[0]) * mask
+        residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
+        ridge = strength * float(sigma / level) ** 2
+        u = z + inverse(residual, ridge)
+        yield Progress("restore", (k + 0.5) / iterations, f"Restoring: data step {k + 1} of {iterations}")
+        z = prior(u[None], float(level))[0]
+        yield Progress("restore", (k + 1) / iterations, f"Restoring: denoising {k + 1} of {iterations}")
+    inner = slice(margin, -margin)
+    return z[:, inner, inner].clamp(0, 1)
+
+
+def blind_restore_steps(
+    image: Tensor, trajectory: Trajectory, prior: Prior, *, noise: float | None = None
+) -> Steps[Tensor]:
+    """Like `restore_steps` for an estimated trajectory: its errors count as noise."""
+    sigma = max(estimate_noise(image), 1 / 255) if noise is None else noise
+    return (yield from restore_steps(image, trajectory, prior, noise=_BLIND_FACTOR * sigma))

@@ -1,0 +1,76 @@
+"""The classical image prior: gradients of a sharp picture are sparse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def shrink(magnitude: Tensor, weight: float, power: float) -> Tensor:
+    r"""Minimiser over :math:`s \ge 0` of :math:`\frac12 (s-m)^2 + w\,s^p`, as a factor of m.
+
+    One step of the generalised soft threshold (Zuo et al., *A generalized iterated
+    shrinkage algorithm for non-convex sparse coding*, ICCV 2013).
+    """
+    threshold = (2 * weight * (1 - power)) ** (1 / (2 - power))
+    threshold += weight * power * (2 * weight * (1 - power)) ** ((power - 1) / (2 - power))
+    safe = magnitude.clamp_min(1e-8)
+    value = safe
+    for _ in range(3):
+        value = (safe - weight * power * value.clamp_min(1e-8) ** (power - 1)).clamp_min(0)
+    return torch.where(magnitude > threshold, value / safe, torch.zeros_like(value))
+
+
+class SparseGradientPrior:
+    r"""Denoiser of the hyper-Laplacian prior :math:`\sum_x |\nabla u(x)|^p`.
+
+    .. math:: \arg\min_u \frac{1}{2\sigma^2}\|u - z\|^2 + \lambda \sum_x |\nabla u(x)|^p
+
+    by half-quadratic splitting in the Fourier domain (Krishnan and Fergus, *Fast image
+    deconvolution using hyper-Laplacian priors*, NeurIPS 2009), with reflecting borders.
+    The gradient's magnitude is that of all channels together, so that edges stay
+    without colour fringes.
+
+    Parameters
+    ----------
+    weight : float
+        :math:`\lambda`, for images in [0, 1].
+    power : float
+        :math:`p`, 0 < p <= 1; photographs have about 0.6 to 0.8.
+    rounds : int
+        Rounds of splitting.
+    """
+
+    def __init__(self, weight: float = 6.0, power: float = 0.7, rounds: int = 5) -> None:
+        self.weight, self.power, self.rounds = weight, power, rounds
+
+    def __call__(self, image: Tensor, sigma: float) -> Tensor:
+        """Denoise (B, C, H, W) of noise `sigma`."""
+        height, width = image.shape[-2:]
+        # Even extension makes the periodic transform see reflecting borders.
+        wave_y = torch.arange(2 * height, device=image.device, dtype=image.dtype) * (torch.pi / height)
+        wave_x = torch.arange(width + 1, device=image.device, dtype=image.dtype) * (torch.pi / width)
+        laplacian = (2 - 2 * wave_y.cos())[:, None] + (2 - 2 * wave_x.cos())[None, :]
+        extended = _mirror(image)
+        data = torch.fft.rfft2(extended)
+        scale = self.weight * sigma * sigma
+        u = extended
+        beta = 0.5
+        for _ in range(self.rounds):
+            dx = torch.roll(u, -1, -1) - u
+            dy = torch.roll(u, -1, -2) - u
+            magnitude = (dx.square() + dy.square()).mean(1, keepdim=True).sqrt()
+            factor = shrink(magnitude, scale / beta, self.power)
+            dx, dy = dx * factor, dy * factor
+            divergence = (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
+            u = torch.fft.irfft2(
+                (data + beta * torch.fft.rfft2(divergence)) / (1 + beta * laplacian),
+                s=extended.shape[-2:],
+            )
+            beta *= 2
+        return u[..., :height, :width]
+
+
+def _mirror(image: Tensor) -> Tensor:
+    image = torch.cat([image, image.flip(-2)], -2)
+    return torch.cat([image, image.flip(-1)], -1)

@@ -1,0 +1,100 @@
+"""Overlapping square tiles of a picture: cut, filter each in its own way, blend."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Tiling:
+    """Tiles of side `size` whose inner parts, `margin` px from their edge, cover the picture.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(height, width)`` of the picture.
+    size : int
+        Side of a tile.
+    margin : int
+        Outer part of each tile that is cut but not used in the result.
+    device : torch.device
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], size: int, margin: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.shape, self.size, self.margin = shape, size, margin
+        inner = size - 2 * margin
+        step = max(1, int(inner / 1.4))
+        self.tops = [_starts(length, inner, step) for length in shape]
+        # Cut with reflection where the picture is smaller than a tile or ends.
+        ramp = torch.arange(inner, device=device, dtype=torch.float32)
+        edge = torch.minimum(ramp + 1, inner - ramp) / max(1.0, inner - step)
+        window = torch.sin(edge.clamp(max=1.0) * (math.pi / 2)).square()
+        self._window = window[:, None] * window[None, :]
+        # Data near the edge of a tile is explained by what lies outside: fade it out.
+        ramp = torch.arange(size, device=device, dtype=torch.float32)
+        edge = (torch.minimum(ramp + 0.5, size - ramp - 0.5) / max(1.0, margin)).clamp(max=1.0)
+        taper = torch.sin(edge * (math.pi / 2)).square()
+        self.taper = taper[:, None] * taper[None, :]
+        total = torch.zeros(shape, device=device)
+        for y in self.tops[0]:
+            for x in self.tops[1]:
+                h, w = min(inner, shape[0] - y), min(inner, shape[1] - x)
+                total[y : y + h, x : x + w] += self._window[:h, :w]
+        self._total = total.clamp_min_(1e-6)
+
+    def __len__(self) -> int:
+        return len(self.tops[0]) * len(self.tops[1])
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """``(y, x)`` of the first inner pixel of each tile."""
+        return [(y, x) for y in self.tops[0] for x in self.tops[1]]
+
+    @property
+    def centres(self) -> list[tuple[float, float]]:
+        """``(x, y)`` of the middle of each tile's inner part, clipped to the picture."""
+        half = (self.size - 2 * self.margin) / 2 - 0.5
+        height, width = self.shape
+        return [(min(x + half, width - 1), min(y + half, height - 1)) for y, x in self.corners]
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Extend a picture (C, H, W) by zeros so that every tile can be cut from it."""
+        inner = self.size - 2 * self.margin
+        bottom = max(0, self.tops[0][-1] + inner - self.shape[0]) + self.margin
+        right = max(0, self.tops[1][-1] + inner - self.shape[1]) + self.margin
+        return F.pad(image, (self.margin, right, self.margin, bottom))
+
+    def cut(self, padded: Tensor, index: slice) -> Tensor:
+        """Tiles `index` of a picture extended by `pad`; shape (N, C, size, size)."""
+        return torch.stack(
+            [padded[:, y : y + self.size, x : x + self.size] for y, x in self.corners[index]]
+        )
+
+    def add(self, result: Tensor, tiles: Tensor, index: slice) -> None:
+        """Add the inner parts of tiles to a picture (C, H, W), weighted to sum to one."""
+        inner = self.size - 2 * self.margin
+        m = self.margin
+        for tile, (y, x) in zip(tiles, self.corners[index], strict=True):
+            h, w = min(inner, self.shape[0] - y), min(inner, self.shape[1] - x)
+            weight = self._window[:h, :w] / self._total[y : y + h, x : x + w]
+            result[:, y : y + h, x : x + w] += tile[:, m : m + h, m : m + w] * weight
+
+
+def _starts(length: int, inner: int, step: int) -> list[int]:
+    """Even starts of windows of length `inner` that cover [0, length)."""
+    if length <= inner:
+        return [0]
+    count = 1 + math.ceil((length - inner) / step)
+    return [round(i * (length - inner) / (count - 1)) for i in range(count)]
+
+
+def fast_size(n: int) -> int:
+    """The next length whose Fourier transform is quick."""
+    from scipy.fft import next_fast_len
+
+    return int(next_fast_len(n + n % 2, real=True))
