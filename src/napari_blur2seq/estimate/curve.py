@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,8 @@ from torch import Tensor
 from ..camera import Camera, rotation_matrices
 from ..trajectory import Trajectory
 
-POSES = 40
+POSES = 48
+MOST_COEFFICIENTS = 16
 _SMOOTHNESS = 1e-3
 
 
@@ -143,51 +145,96 @@ def fit(
         return (values.detach() * axes)[order], final[order]
 
 
-def fit_kernel(kernel: Tensor, *, starts: int = 6, seed: int = 0) -> Tensor:
-    """Curves (without roll) through one kernel, best first; shape (starts, K, 3), px.
+def fit_kernel(kernel: Tensor, order: int = MOST_COEFFICIENTS) -> Tensor:
+    """The curve (without roll) through one kernel; shape (order, 3), px.
 
-    From straight lines in several directions; the number of coefficients grows while the
-    Gaussian that smooths kernel and curve alike shrinks.
+    Points of equal mass, hence of equal time, are spread over the kernel (Lloyd's
+    k-means), put in the order of the shortest open path through them, and smoothed by the
+    cosine series, whose coefficients are then fitted to the kernel.
     """
+    points = _equal_masses(kernel, POSES)
+    points = points[_shortest_path(points)]
+    points = points - points.mean(0)
+    basis = cosine_basis(POSES, order)
+    # Higher terms may be large only where the path asks for them.
+    ridge = torch.diag(1e-3 * torch.arange(1, order + 1) ** 2)
+    shift = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ points)
+    # Yaw moves the picture along +x, pitch along -y.
+    curve = torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(order)], 1)
     side = kernel.shape[0]
-    padded = F.pad(kernel, (side,) * 4)
+    sigma = 0.8
+    large = F.pad(kernel, (side,) * 4)
     position = torch.arange(3 * side, dtype=kernel.dtype) - 3 * side // 2
-    weight = torch.stack([padded.sum(0), padded.sum(1)])  # along x, along y
-    middle = (weight * position).sum(1)
-    x, y = position[None, :] - middle[0], position[:, None] - middle[1]
-    covariance = torch.stack(
-        [(padded * x * x).sum(), (padded * x * y).sum(), (padded * x * y).sum(), (padded * y * y).sum()]
-    ).reshape(2, 2)
-    values, axes = torch.linalg.eigh(covariance)
-    spread = float(values[1].clamp_min(0.05).sqrt())
-    generator = torch.Generator().manual_seed(seed)
-    angles = torch.atan2(axes[1, 1], axes[0, 1]) + torch.arange(starts) * (math.pi / starts)
-    length = spread * (1.4 - 0.4 * torch.sin(angles - angles[0]).abs())
-    coefficients = torch.zeros(starts, 1, 3)
-    coefficients[:, 0, 1] = length * torch.cos(angles)  # yaw moves the picture along +x
-    coefficients[:, 0, 0] = -length * torch.sin(angles)  # pitch moves it along -y
+    x = float((large.sum(0) * position).sum()) + position
+    y = float((large.sum(1) * position).sum()) + position
+    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
+    table = F.grid_sample(large[None, None], grid[None], align_corners=True)[0]
+    evidence = Evidence(
+        _smoothed(table, sigma),
+        _gaussian(6 * side + 1, math.sqrt(2) * sigma)[None],
+        torch.zeros(1, 2),
+        1 / (4 * math.pi * sigma**2),
+    )
     camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
-    table = F.grid_sample(  # centre of mass to the middle
-        padded[None, None],
-        torch.stack(torch.broadcast_tensors(position[None, :] + middle[0], position[:, None] + middle[1]), -1)[None]
-        / (3 * side // 2),
-        align_corners=True,
-    )[0]
-    for order, share in ((1, 0.7), (2, 0.5), (3, 0.35), (5, 0.2), (8, 0.1)):
-        grown = torch.zeros(starts, order, 3)
-        grown[:, : coefficients.shape[1]] = coefficients
-        noise = torch.randn(grown.shape, generator=generator) * 0.05 * spread
-        sigma = max(0.8, share * spread)
-        evidence = Evidence(
-            _smoothed(table, sigma),
-            _gaussian(6 * side + 1, sigma)[None],
-            torch.zeros(1, 2),
-            1 / (4 * math.pi * sigma**2),
-        )
-        coefficients, _ = fit(
-            grown + noise, evidence, camera, steps=60, rate=max(0.15, 0.12 * spread), roll=False, free_gain=False
-        )
-    return coefficients
+    rate = 0.15 + 0.01 * side
+    return fit(curve[None], evidence, camera, steps=120, rate=rate, roll=False, free_gain=False)[0][0]
+
+
+def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:
+    """Positions (count, 2), (x, y) from the middle in px, with about equal shares of the kernel."""
+    middle = kernel.shape[0] // 2
+    rows, columns = kernel.nonzero(as_tuple=True)
+    mass = kernel[rows, columns]
+    # Quarters of pixels, so that a short kernel can hold all points.
+    parts = torch.tensor([[dx, dy] for dx in (-0.25, 0.25) for dy in (-0.25, 0.25)])
+    pixels = (torch.stack([columns, rows], 1).float() - middle)[:, None] + parts
+    pixels, mass = pixels.reshape(-1, 2), mass.repeat_interleave(4) / 4
+    cumulative = mass.cumsum(0) / mass.sum()
+    steps = (torch.arange(count) + 0.5) / count
+    points = pixels[torch.searchsorted(cumulative, steps).clamp(max=len(pixels) - 1)]
+    points = points + 1e-3 * torch.stack([steps, steps.flip(0)], 1)
+    penalty = torch.zeros(count)
+    scale = float((pixels - (pixels * mass[:, None]).sum(0)).square().sum(1).mean()) / count
+    for _ in range(rounds):
+        # Cells that hold too much pay more, so that masses even out (capacity by pricing).
+        nearest = (torch.cdist(pixels, points).square() + penalty).argmin(1)
+        share = torch.zeros(count).index_add_(0, nearest, mass)
+        total = torch.zeros(count, 2).index_add_(0, nearest, pixels * mass[:, None])
+        points = torch.where(share[:, None] > 0, total / share.clamp_min(1e-12)[:, None], points)
+        penalty = penalty + 0.5 * scale * (share * count - 1)
+    return points
+
+
+def _shortest_path(points: Tensor) -> list[int]:
+    """Order of the shortest open path through the points: nearest neighbours, then 2-opt."""
+    distance = torch.cdist(points, points).numpy()
+    count = len(points)
+    best: list[int] = []
+    best_length = math.inf
+    for start in range(count):
+        path, rest = [start], set(range(count)) - {start}
+        while rest:
+            nearest = min(rest, key=distance[path[-1]].__getitem__)
+            path.append(nearest)
+            rest.remove(nearest)
+        length = sum(distance[a, b] for a, b in pairwise(path))
+        if length < best_length:
+            best, best_length = path, length
+    improved = True
+    while improved:
+        improved = False
+        for i in range(count - 1):
+            for j in range(i + 1, count):
+                # Turning best[i..j] round changes the links at both of its ends.
+                before = distance[best[i - 1], best[i]] if i else 0.0
+                after = distance[best[i - 1], best[j]] if i else 0.0
+                if j + 1 < count:
+                    before += distance[best[j], best[j + 1]]
+                    after += distance[best[i], best[j + 1]]
+                if after < before - 1e-6:
+                    best[i : j + 1] = best[i : j + 1][::-1]
+                    improved = True
+    return best
 
 
 def _gaussian(side: int, sigma: float) -> Tensor:

@@ -33,6 +33,9 @@ DENSE = 64
 _KERNEL_PIXELS = 700_000
 _REGION_ORDERS = (3, 5, 8)
 _EDGE_WEIGHT = 2e-3
+_JUDGED_SIDE = 512
+# No hypothesis is judged by less: real pictures have errors other than noise.
+_LEAST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,20 @@ def refine_on_regions(
     return fit(grown, evidence, camera, steps=100, rate=0.35)[0][0]
 
 
+def middle(image: Tensor, trajectory: Trajectory) -> tuple[Tensor, Trajectory]:
+    """The middle of a picture (C, H, W), at most `_JUDGED_SIDE` px a side, and its trajectory."""
+    height, width = image.shape[-2:]
+    top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
+    cut = image[:, top : height - top, left : width - left]
+    cx, cy = trajectory.principal_point
+    camera = Camera(trajectory.focal_length, (cx - left, cy - top), (cut.shape[1], cut.shape[2]))
+    return cut, Trajectory.from_camera(trajectory.rotations, camera, trajectory.times)
+
+
 def implausibility(grey: Tensor, trajectory: Trajectory, noise: float) -> float:
     r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
 
-    .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2/2\big)
+    .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2\big)
               + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2}
 
     with :math:`u` restored with the sparse prior. The norm ratio is smallest for pictures of
@@ -105,13 +118,14 @@ def implausibility(grey: Tensor, trajectory: Trajectory, noise: float) -> float:
     noise : float
         Standard deviation of the noise.
     """
+    noise = max(noise, _LEAST_NOISE)
     restored = run(restore_steps(grey, trajectory, SparseGradientPrior(4.0), noise=2 * noise))
     inner = slice(12, -12)
     residual = (MotionBlur(trajectory, grey.device)(restored[None])[0] - grey)[:, inner, inner]
     dx, dy = differences(restored[:, 8:-8, 8:-8])
     magnitude = (dx.square() + dy.square()).sqrt()
     sparsity = magnitude.mean() / magnitude.square().mean().sqrt()
-    return float((residual.square().mean() + noise**2 / 2).log() + 3 * sparsity.log())
+    return float((residual.square().mean() + noise**2).log() + 3 * sparsity.log())
 
 
 def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Estimate]:
@@ -137,7 +151,7 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
         for fraction, kernel in uniform_kernel(grey, mask, ridge):
             message = f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(RIDGES)}"
             yield Progress("estimate", (i + 0.6 * fraction) * share, message)
-        curve = fit_kernel(kernel, seed=seed)[0]
+        curve = fit_kernel(kernel)
         yield Progress("estimate", (i + 0.7) * share, "Fitting the trajectory to the kernel")
         for j, order in enumerate(_REGION_ORDERS):
             curve = refine_on_regions(grey, mask, curve, small_camera, order, _EDGE_WEIGHT / 1.2**j)
@@ -146,7 +160,7 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
         hypotheses.append(to_trajectory(curve, small_camera, DENSE))
     scores = []
     for i, hypothesis in enumerate(hypotheses):
-        scores.append(implausibility(grey[None], hypothesis, noise))
+        scores.append(implausibility(*middle(grey[None], hypothesis), noise))
         yield Progress("estimate", 0.95 + 0.05 * (i + 1) / len(hypotheses), "Comparing the hypotheses")
     best = min(range(len(hypotheses)), key=scores.__getitem__)
     chosen = hypotheses[best]
