@@ -52,13 +52,14 @@ def _grid(rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return grid
 
 
-def _bands(count: int, height: int, width: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Split (pose, row) space into blocks of few pixels; all poses of a band come in turn.
+def _bands(
+    count: int, height: int, width: int, device: torch.device, chunk: int
+) -> Iterator[tuple[slice, slice]]:
+    """Split (pose, row) space into blocks of `chunk` pixels; all poses of a band come in turn.
 
-    `grid_sample` on the CPU runs one thread per batch entry, so a block holds at least
-    as many poses as there are threads.
+    `grid_sample` on the CPU runs one thread per batch entry, so a block holds as many
+    poses as there are threads.
     """
-    chunk = _CHUNK_CPU if device.type == "cpu" else _CHUNK_GPU
     poses = min(count, torch.get_num_threads() if device.type == "cpu" else 8)
     rows = max(1, min(height, chunk // (poses * width)))
     for top in range(0, height, rows):
@@ -103,7 +104,8 @@ def _forward(image: Tensor, rows: Tensor) -> Tensor:
     y, x = _axes(image)
     result = torch.zeros_like(image)
     weight = 1.0 / rows.shape[0]
-    for poses, band in _bands(rows.shape[0], height, width, image.device):
+    chunk = _CHUNK_CPU if image.device.type == "cpu" else _CHUNK_GPU
+    for poses, band in _bands(rows.shape[0], height, width, image.device, chunk):
         grid = _grid(rows[poses], y[band], x)
         for b in range(image.shape[0]):
             result[b, :, band] += _sample(image[b : b + 1], grid).sum(0)
@@ -116,10 +118,10 @@ def _backward(
     height, width = image.shape[-2:]
     y, x = _axes(image)
     weight = 1.0 / rows.shape[0]
-    # Slot 0 of the accumulators: batch entries of `grid_sample` add up through `expand`.
     image_gradient = torch.zeros_like(image) if to_image else None
     rows_gradient = torch.zeros_like(rows) if to_rows else None
-    for poses, band in _bands(rows.shape[0], height, width, image.device):
+    # Each block's gradient is as large as the image, so the blocks are large too.
+    for poses, band in _bands(rows.shape[0], height, width, image.device, _CHUNK_GPU):
         block = rows[poses]
         grid = _grid(block, y[band], x)
         for b in range(image.shape[0]):

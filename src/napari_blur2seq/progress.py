@@ -37,14 +37,24 @@ class Progress:
 Steps = Generator[Progress, None, T]
 
 
-def within(steps: Steps[T], start: float, stop: float) -> Steps[T]:
-    """Pass on the events of one part of the work, as the share from `start` to `stop` of all."""
+def within(
+    steps: Steps[T], start: float, stop: float, stage: Stage | None = None, message: str = ""
+) -> Steps[T]:
+    """Pass on the events of one part of the work, as the share from `start` to `stop` of all.
+
+    `stage` and `message`, when given, replace those of the events.
+    """
     while True:
         try:
             event = next(steps)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        yield replace(event, fraction=start + (stop - start) * event.fraction)
+        yield replace(
+            event,
+            fraction=start + (stop - start) * event.fraction,
+            stage=stage or event.stage,
+            message=message or event.message,
+        )
 
 
 def run(steps: Steps[T], report: Callable[[Progress], object] | None = None) -> T:

@@ -33,7 +33,6 @@ from ..trajectory import Trajectory
 
 POSES = 48
 MOST_COEFFICIENTS = 16
-_SMOOTHNESS = 1e-3
 
 
 def cosine_basis(count: int, order: int) -> Tensor:
@@ -109,10 +108,27 @@ def fit(
     *,
     steps: int,
     rate: float,
+    smoothness: float,
     roll: bool = True,
     free_gain: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Lower the energy of many curves at once by gradient descent (Adam).
+
+    Parameters
+    ----------
+    coefficients : Tensor
+        Starts, shape (S, K, 3), px.
+    evidence : Evidence
+    camera : Camera
+    steps : int
+    rate : float
+        Length of the first steps, px.
+    smoothness : float
+        Weight of the mean squared order of the series' terms, by their power.
+    roll : bool
+        Whether the camera may roll.
+    free_gain : bool
+        Whether the sharp gradients may be too weak or too strong by a common factor.
 
     Returns
     -------
@@ -125,28 +141,30 @@ def fit(
     axes = torch.tensor([1.0, 1.0, 1.0 if roll else 0.0])
     orders = torch.arange(1, coefficients.shape[1] + 1)
     values = (coefficients * axes).clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([values], lr=rate, betas=(0.9, 0.98))
+    # Adam (Kingma and Ba 2015); importing torch.optim would load torch's compiler, 2 s.
+    first, second = torch.zeros_like(values), torch.zeros_like(values)
 
     def objective() -> Tensor:
         power = values.square().sum(2)
         rough = (power * orders.square()).sum(1) / (power.sum(1) + 1)
-        return energy(values * axes, basis, evidence, camera, free_gain) + _SMOOTHNESS * rough
+        return energy(values * axes, basis, evidence, camera, free_gain) + smoothness * rough
 
-    with torch.enable_grad():
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * (0.02 + 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            optimiser.zero_grad()
-            objective().sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    for step in range(1, steps + 1):
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(objective().sum(), values)
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient.square(), 0.02)
+        length = rate * (0.02 + 0.5 + 0.5 * math.cos(math.pi * step / steps))
+        change = first / (1 - 0.9**step) / ((second / (1 - 0.98**step)).sqrt() + 1e-8)
+        values.data.sub_(length * change)
     with torch.no_grad():
         final = objective()
         order = final.argsort()
         return (values.detach() * axes)[order], final[order]
 
 
-def fit_kernel(kernel: Tensor, order: int = MOST_COEFFICIENTS) -> Tensor:
-    """The curve (without roll) through one kernel; shape (order, 3), px.
+def fit_kernel(kernel: Tensor) -> Tensor:
+    """The curve (without roll) through one kernel; shape (K, 3), px.
 
     Points of equal mass, hence of equal time, are spread over the kernel (Lloyd's
     k-means), put in the order of the shortest open path through them, and smoothed by the
@@ -155,6 +173,8 @@ def fit_kernel(kernel: Tensor, order: int = MOST_COEFFICIENTS) -> Tensor:
     points = _equal_masses(kernel, POSES)
     points = points[_shortest_path(points)]
     points = points - points.mean(0)
+    # A longer path can have, and show, more detail.
+    order = int(min(MOST_COEFFICIENTS, max(5, 4 + float(torch.cdist(points, points).max()) / 5)))
     basis = cosine_basis(POSES, order)
     # Higher terms may be large only where the path asks for them.
     ridge = torch.diag(1e-3 * torch.arange(1, order + 1) ** 2)
@@ -176,8 +196,17 @@ def fit_kernel(kernel: Tensor, order: int = MOST_COEFFICIENTS) -> Tensor:
         1 / (4 * math.pi * sigma**2),
     )
     camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
-    rate = 0.15 + 0.01 * side
-    return fit(curve[None], evidence, camera, steps=120, rate=rate, roll=False, free_gain=False)[0][0]
+    fitted, _ = fit(
+        curve[None],
+        evidence,
+        camera,
+        steps=120,
+        rate=0.15 + 0.01 * side,
+        smoothness=1e-3,
+        roll=False,
+        free_gain=False,
+    )
+    return fitted[0]
 
 
 def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:

@@ -4,7 +4,7 @@
 2. Ordered curves of pitch and yaw through it (`curve.fit_kernel`).
 3. The curve with roll, fitted to the correlations of overlapping regions (`regions`).
 4. The hypothesis, zero motion included, under which the picture is most plausible
-   (`implausibility`).
+   (`implausibility_steps`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from ..camera import Camera
 from ..metrics import path_error
 from ..motion_blur import MotionBlur
-from ..progress import Progress, Steps, run
+from ..progress import Progress, Steps, within
 from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_steps
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
@@ -31,7 +31,9 @@ from .uniform import uniform_kernel
 RIDGES = (0.5, 0.1)
 DENSE = 64
 _KERNEL_PIXELS = 700_000
-_REGION_ORDERS = (3, 5, 8)
+_REGION_ROUNDS = 3
+_ALLOWANCE = 1.0
+_AGREEMENT = 0.25
 _EDGE_WEIGHT = 2e-3
 _JUDGED_SIDE = 512
 # No hypothesis is judged by less: real pictures have errors other than noise.
@@ -49,7 +51,7 @@ class Estimate:
     moves : bool
         False if no motion explains the picture better than a camera at rest.
     spread : float
-        Mean path error in px between the chosen hypothesis and the other starts.
+        Path error in px between the curves of the two ridges.
     candidates : list of dict
         Extent (px) and cost of every hypothesis.
     """
@@ -79,13 +81,11 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
 
 
 def refine_on_regions(
-    grey: Tensor, mask: Tensor, curve: Tensor, camera: Camera, order: int, weight: float
+    grey: Tensor, mask: Tensor, curve: Tensor, camera: Camera, weight: float
 ) -> Tensor:
-    """Fit a curve (K, 3), with roll and at least `order` coefficients, to the regions once."""
+    """Fit a curve (K, 3), now with roll, to the regions once."""
     evidence = gather(grey, mask, to_trajectory(curve, camera, DENSE), weight)
-    grown = torch.zeros(1, max(order, len(curve)), 3)
-    grown[0, : len(curve)] = curve
-    return fit(grown, evidence, camera, steps=100, rate=0.35)[0][0]
+    return fit(curve[None], evidence, camera, steps=100, rate=0.35, smoothness=0.1)[0][0]
 
 
 def middle(image: Tensor, trajectory: Trajectory) -> tuple[Tensor, Trajectory]:
@@ -98,7 +98,7 @@ def middle(image: Tensor, trajectory: Trajectory) -> tuple[Tensor, Trajectory]:
     return cut, Trajectory.from_camera(trajectory.rotations, camera, trajectory.times)
 
 
-def implausibility(grey: Tensor, trajectory: Trajectory, noise: float) -> float:
+def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[float]:
     r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
 
     .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2\big)
@@ -119,7 +119,8 @@ def implausibility(grey: Tensor, trajectory: Trajectory, noise: float) -> float:
         Standard deviation of the noise.
     """
     noise = max(noise, _LEAST_NOISE)
-    restored = run(restore_steps(grey, trajectory, SparseGradientPrior(4.0), noise=2 * noise))
+    prior = SparseGradientPrior()
+    restored = yield from restore_steps(grey, trajectory, prior, noise=2 * noise)
     inner = slice(12, -12)
     residual = (MotionBlur(trajectory, grey.device)(restored[None])[0] - grey)[:, inner, inner]
     dx, dy = differences(restored[:, 8:-8, 8:-8])
@@ -145,28 +146,43 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
     grey, mask = grey_and_mask(small)
     noise = max(estimate_noise(small), 1 / 255)
     small_camera = camera if factor == 1 else camera.scaled(factor, factor, small_shape)
-    hypotheses = [Trajectory.zero(small_shape, 2, small_camera.focal_length)]
-    share = 1 / len(RIDGES)
+    rest = Trajectory.zero(small_shape, DENSE, small_camera.focal_length)
+    uniform: list[Trajectory] = []
+    regional: list[Trajectory] = []
+    share = 0.8 / len(RIDGES)
     for i, ridge in enumerate(RIDGES):
+        done = i * share
         for fraction, kernel in uniform_kernel(grey, mask, ridge):
             message = f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(RIDGES)}"
-            yield Progress("estimate", (i + 0.6 * fraction) * share, message)
+            yield Progress("estimate", done + 0.6 * share * fraction, message)
         curve = fit_kernel(kernel)
-        yield Progress("estimate", (i + 0.7) * share, "Fitting the trajectory to the kernel")
-        for j, order in enumerate(_REGION_ORDERS):
-            curve = refine_on_regions(grey, mask, curve, small_camera, order, _EDGE_WEIGHT / 1.2**j)
-            part = 0.7 + 0.25 * (j + 1) / len(_REGION_ORDERS)
-            yield Progress("estimate", (i + part) * share, "Fitting the trajectory to the regions")
-        hypotheses.append(to_trajectory(curve, small_camera, DENSE))
-    scores = []
+        uniform.append(to_trajectory(curve, small_camera, DENSE))
+        for j in range(_REGION_ROUNDS):
+            part = 0.6 + 0.4 * j / _REGION_ROUNDS
+            yield Progress("estimate", done + share * part, "Fitting the trajectory to the regions")
+            weight = _EDGE_WEIGHT / 1.2**j
+            curve = refine_on_regions(grey, mask, curve, small_camera, weight)
+        regional.append(to_trajectory(curve, small_camera, DENSE))
+    hypotheses = [rest, *uniform, *regional]
+    costs: list[float] = []
     for i, hypothesis in enumerate(hypotheses):
-        scores.append(implausibility(*middle(grey[None], hypothesis), noise))
-        yield Progress("estimate", 0.95 + 0.05 * (i + 1) / len(hypotheses), "Comparing the hypotheses")
-    best = min(range(len(hypotheses)), key=scores.__getitem__)
+        steps = implausibility_steps(*middle(grey[None], hypothesis), noise)
+        start, stop = (0.8 + 0.2 * (i + k) / len(hypotheses) for k in (0, 1))
+        label = f"Judging hypothesis {i + 1} of {len(hypotheses)}"
+        costs.append((yield from within(steps, start, stop, "estimate", label)))
+    best = min(range(1, len(hypotheses)), key=costs.__getitem__)
     chosen = hypotheses[best]
-    others = [path_error(chosen, h) / factor for h in hypotheses[1:] if h is not chosen]
-    candidates: list[dict[str, float]] = [
-        {"extent_px": h.extent / factor, "cost": s} for h, s in zip(hypotheses, scores, strict=True)
+    spread = path_error(uniform[0], uniform[-1])
+    agreement = spread / max(path_error(chosen, rest), 1e-6)
+    # Real pictures are never explained exactly; when both starts tell the same story it
+    # may leave more than the picture as it is, which explains itself.
+    allowance = _ALLOWANCE if agreement < _AGREEMENT else 0.0
+    moves = chosen.extent > 0 and costs[best] < costs[0] + allowance
+    if not moves:
+        chosen = rest
+    trajectory = Trajectory.from_camera(chosen.rotations, camera)
+    candidates = [
+        {"extent_px": hypothesis.extent / factor, "cost": cost}
+        for hypothesis, cost in zip(hypotheses, costs, strict=True)
     ]
-    full = Trajectory.from_camera(chosen.rotations, camera)
-    return Estimate(full, best > 0, float(sum(others) / max(1, len(others))), candidates)
+    return Estimate(trajectory, moves, spread / factor, candidates)

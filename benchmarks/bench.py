@@ -1,0 +1,219 @@
+"""The scores and speeds of the README: ``make bench DATA=folder``.
+
+The folder holds ``dev_sharp/*.png`` (sharp pictures) and
+``trajectories/phone_gyro_train.txt`` (a gyroscope recording). Each picture is shaken by
+a random part of the recording (focal length = width, 1 % noise, 8 bits); PSNR and SSIM
+are aligned (see ``napari_blur2seq.metrics``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import napari_blur2seq as b2s
+from napari_blur2seq.motion_blur import local_kernels
+from napari_blur2seq.shake import GyroscopeLog
+
+EXTENTS = (5, 10, 15, 8, 30, 12, 20, 40)
+NOISE = 0.01
+LARGEST = 640
+
+
+def pairs(
+    data: Path, count: int | None
+) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
+    """Name, sharp picture, shaken picture and true trajectory."""
+    from skimage.io import imread
+
+    log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
+    generator = np.random.default_rng(2510)
+    made = []
+    for i, path in enumerate(sorted((data / "dev_sharp").glob("*.png"))[:count]):
+        sharp = imread(path)[:LARGEST, :LARGEST, :3]
+        trajectory = log.random_trajectory(
+            generator,
+            sharp.shape,
+            exposure=generator.uniform(0.05, 0.15),
+            focal_length=sharp.shape[1],
+            extent=EXTENTS[i % len(EXTENTS)],
+        )
+        blurry = b2s.blur(sharp, trajectory, noise=NOISE, seed=i)
+        made.append((path.stem, sharp, blurry, trajectory))
+    return made
+
+
+def classical(name: str, blurry: NDArray[np.uint8], trajectory: b2s.Trajectory) -> NDArray[np.float64]:
+    """A method of scikit-image with the true mean kernel, the same everywhere."""
+    from skimage.restoration import richardson_lucy, unsupervised_wiener
+
+    height, width = trajectory.image_shape
+    kernel = local_kernels(trajectory, [[width / 2, height / 2]])[0]
+    image = blurry / 255.0
+    channels = []
+    for c in range(3):
+        if name == "Richardson-Lucy":
+            channels.append(richardson_lucy(image[..., c], kernel, num_iter=20))
+        else:
+            channels.append(unsupervised_wiener(image[..., c], kernel, rng=0)[0])
+    return np.clip(np.stack(channels, -1), 0, 1)
+
+
+def quality(data: Path, count: int | None) -> None:
+    """Print PSNR, SSIM and path error of every method."""
+    from napari_blur2seq.models import registry
+
+    priors = ["sparse"] + (["learned"] if registry.available("denoiser") else [])
+    rows: list[dict[str, float]] = []
+    names: list[str] = []
+    for name, sharp, blurry, trajectory in pairs(data, count):
+        pictures: dict[str, NDArray[np.generic]] = {"untouched": blurry}
+        for method in ("Richardson-Lucy", "unsupervised Wiener"):
+            pictures[f"{method}, true mean kernel"] = classical(method, blurry, trajectory)
+        for prior in priors:
+            pictures[f"restore, true trajectory, {prior}"] = b2s.restore(blurry, trajectory, prior=prior)
+        result = b2s.deblur(blurry, focal_length=sharp.shape[1])
+        pictures["deblur"] = result.sharp
+        row = {"extent": trajectory.extent}
+        for method, picture in pictures.items():
+            scale = 255.0 if picture.dtype == np.uint8 else 1.0
+            scores = b2s.metrics.aligned_scores(picture / scale, sharp / 255.0)
+            row[method], row[f"{method} SSIM"] = scores.psnr, scores.ssim
+        row["path error"] = b2s.metrics.path_error(trajectory, result.trajectory)
+        zero = b2s.Trajectory.zero(trajectory.image_shape, 25, trajectory.focal_length)
+        row["zero error"] = b2s.metrics.path_error(trajectory, zero)
+        rows.append(row)
+        names = list(pictures)
+        oracle = f"restore, true trajectory, {priors[-1]}"
+        print(
+            f"{name:24s} extent {row['extent']:4.0f} px   untouched {row['untouched']:5.2f}   "
+            f"oracle {row[oracle]:5.2f}   deblur {row['deblur']:5.2f}   path error "
+            f"{row['path error']:5.2f} of {row['zero error']:5.2f} px",
+            flush=True,
+        )
+    for low, high in ((0, 15.5), (0, 30.5), (0, 1000)):
+        chosen = [r for r in rows if low < r["extent"] <= high]
+        if not chosen:
+            continue
+        title = f"extent up to {high:.0f} px" if high < 1000 else "all"
+        print(f"\n{title} ({len(chosen)} pairs)")
+        print("| method | PSNR dB | SSIM | gain dB | worst gain dB |\n|---|---|---|---|---|")
+        for method in names:
+            gains = [r[method] - r["untouched"] for r in chosen]
+            print(
+                f"| {method} | {np.mean([r[method] for r in chosen]):.2f} | "
+                f"{np.mean([r[f'{method} SSIM'] for r in chosen]):.3f} | {np.mean(gains):+.2f} | "
+                f"{min(gains):+.2f} |"
+            )
+        oracle_gain = np.mean([r[oracle] - r["untouched"] for r in chosen])
+        share = np.mean([r["deblur"] - r["untouched"] for r in chosen]) / oracle_gain
+        print(
+            f"recovered gain {share:.0%}; median path error "
+            f"{np.median([r['path error'] for r in chosen]):.2f} px "
+            f"(zero motion {np.median([r['zero error'] for r in chosen]):.2f} px)"
+        )
+
+
+def timed(function: Callable[[], object], repeats: int = 3) -> float:
+    """Median seconds."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def speed() -> None:
+    """Print times side by side and peak memory of whole processes."""
+    import torch
+    import torch.nn.functional as F
+    from skimage.data import astronaut
+    from skimage.transform import resize
+
+    from napari_blur2seq.motion_blur import MotionBlur
+    from napari_blur2seq.shake import simulate_tremor
+
+    print(f"\n{torch.get_num_threads()} threads")
+    trajectory = simulate_tremor((1024, 1024), extent=20.0)
+    image = torch.rand(1, 3, 1024, 1024)
+    operator = MotionBlur(trajectory)
+    y, x = torch.meshgrid(torch.arange(1024.0), torch.arange(1024.0), indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], -1)
+    grids = []
+    for homography in np.linalg.inv(trajectory.homographies):
+        moved = points @ torch.tensor(homography, dtype=torch.float32).T
+        grids.append((moved[..., :2] / moved[..., 2:] / 1023 * 2 - 1)[None])
+
+    def bare() -> None:
+        for grid in grids:
+            F.grid_sample(image, grid, padding_mode="reflection", align_corners=True)
+
+    with torch.inference_mode():
+        operator(image), bare()
+        forward, reference = timed(lambda: operator(image), 5), timed(bare, 5)
+        adjoint = timed(lambda: operator.adjoint(image))
+    print("| 1024x1024x3, 25 poses | seconds | ratio |\n|---|---|---|")
+    print(f"| 25 bare grid_sample calls, ready-made grids | {reference:.3f} | 1 |")
+    print(f"| forward | {forward:.3f} | {forward / reference:.2f} |")
+    print(f"| adjoint | {adjoint:.3f} | {adjoint / reference:.2f} |")
+
+    for side in (512, 800):
+        sharp = (resize(astronaut(), (side, side), order=3) * 255).round().astype(np.uint8)
+        trajectory = simulate_tremor(sharp.shape, extent=20.0, seed=3)
+        blurry = b2s.blur(sharp, trajectory, noise=NOISE)
+        for prior in ("sparse", "auto"):
+            seconds = timed(lambda b=blurry, t=trajectory, p=prior: b2s.restore(b, t, prior=p), 2)
+            print(f"| restore {side}x{side}x3, {prior} prior | {seconds:.1f} | |")
+        seconds = timed(lambda b=blurry: b2s.deblur(b), 1)
+        print(f"| deblur {side}x{side}x3 | {seconds:.1f} | |", flush=True)
+
+
+def memory() -> None:
+    """Print the peak memory of whole processes."""
+    print("| deblur, whole process | peak GiB |\n|---|---|")
+    for height, width, channels in ((800, 800, 3), (3000, 4000, 1), (3000, 4000, 3)):
+        command = [sys.executable, __file__, "--peak", str(height), str(width), str(channels)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        print(f"| {width}x{height}x{channels} | {float(output.split()[-1]):.2f} |", flush=True)
+
+
+def peak(height: int, width: int, channels: int) -> None:
+    """Deblur once and print this process's peak memory in GiB."""
+    from skimage.data import astronaut
+    from skimage.transform import resize
+
+    from napari_blur2seq.shake import simulate_tremor
+
+    sharp = resize(astronaut()[..., :channels].squeeze(), (height, width), order=1, anti_aliasing=False)
+    sharp = (sharp * 255).astype(np.uint8)
+    blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=20.0))
+    del sharp
+    b2s.deblur(blurry)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--images", type=int, help="only the first pictures")
+    parser.add_argument("--only", choices=["quality", "speed", "memory"])
+    parser.add_argument("--peak", nargs=3, type=int)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        peak(*arguments.peak)
+        sys.exit()
+    if arguments.only in (None, "quality"):
+        quality(arguments.data, arguments.images)
+    if arguments.only in (None, "speed"):
+        speed()
+    if arguments.only in (None, "memory"):
+        memory()
