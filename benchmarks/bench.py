@@ -51,7 +51,9 @@ def pairs(
     return made
 
 
-def classical(name: str, blurry: NDArray[np.uint8], trajectory: b2s.Trajectory) -> NDArray[np.float64]:
+def classical(
+    name: str, blurry: NDArray[np.uint8], trajectory: b2s.Trajectory
+) -> NDArray[np.float64]:
     """A method of scikit-image with the true mean kernel, the same everywhere."""
     from skimage.restoration import richardson_lucy, unsupervised_wiener
 
@@ -79,7 +81,9 @@ def quality(data: Path, count: int | None) -> None:
         for method in ("Richardson-Lucy", "unsupervised Wiener"):
             pictures[f"{method}, true mean kernel"] = classical(method, blurry, trajectory)
         for prior in priors:
-            pictures[f"restore, true trajectory, {prior}"] = b2s.restore(blurry, trajectory, prior=prior)
+            pictures[f"restore, true trajectory, {prior}"] = b2s.restore(
+                blurry, trajectory, prior=prior
+            )
         result = b2s.deblur(blurry, focal_length=sharp.shape[1])
         pictures["deblur"] = result.sharp
         row = {"extent": trajectory.extent}
@@ -193,7 +197,9 @@ def peak(height: int, width: int, channels: int) -> None:
 
     from napari_blur2seq.shake import simulate_tremor
 
-    sharp = resize(astronaut()[..., :channels].squeeze(), (height, width), order=1, anti_aliasing=False)
+    sharp = resize(
+        astronaut()[..., :channels].squeeze(), (height, width), order=1, anti_aliasing=False
+    )
     sharp = (sharp * 255).astype(np.uint8)
     blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=20.0))
     del sharp

@@ -94,9 +94,7 @@ class Camera:
         return cls(focal_length, principal_point, (height, width))
 
     @classmethod
-    def from_film_equivalent(
-        cls, image_shape: tuple[int, int], millimetres: float
-    ) -> Camera:
+    def from_film_equivalent(cls, image_shape: tuple[int, int], millimetres: float) -> Camera:
         """Camera from the 35 mm film equivalent focal length (equal diagonal angle of view)."""
         height, width = image_shape
         return cls.for_image(
@@ -126,7 +124,11 @@ class Camera:
         from scipy.spatial.transform import Rotation
 
         matrix = self.matrix
-        return matrix @ Rotation.from_rotvec(np.array(rotations, dtype=np.float64)).as_matrix() @ np.linalg.inv(matrix)
+        return (
+            matrix
+            @ Rotation.from_rotvec(np.array(rotations, dtype=np.float64)).as_matrix()
+            @ np.linalg.inv(matrix)
+        )
 
     def scaled(self, factor_y: float, factor_x: float, image_shape: tuple[int, int]) -> Camera:
         """Camera of the same picture resized (pixel edges, not centres, coincide)."""
@@ -195,7 +197,7 @@ def inverse_homographies(
     cx, cy = principal_point
     zero, one = torch.zeros_like(f), torch.ones_like(f)
     matrix = torch.stack([f, zero, cx * one, zero, f, cy * one, zero, zero, one]).reshape(3, 3)
-    inverse = torch.stack(
-        [1 / f, zero, -cx / f, zero, 1 / f, -cy / f, zero, zero, one]
-    ).reshape(3, 3)
+    inverse = torch.stack([1 / f, zero, -cx / f, zero, 1 / f, -cy / f, zero, zero, one]).reshape(
+        3, 3
+    )
     return matrix @ rotation_matrices(rotations).transpose(-1, -2) @ inverse

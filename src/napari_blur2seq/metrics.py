@@ -46,10 +46,7 @@ def ordered_error(a: Trajectory, b: Trajectory) -> float:
     """Like `path_error` with the poses matched in time; the better of both directions."""
     first, second = _displacements(a, b)
     return float(
-        min(
-            np.sqrt(np.square(first - other).sum(-1).mean())
-            for other in (second, second[::-1])
-        )
+        min(np.sqrt(np.square(first - other).sum(-1).mean()) for other in (second, second[::-1]))
     )
 
 
@@ -117,9 +114,12 @@ def _align(
     y, x = np.mgrid[:height, :width].astype(np.float64)
     scale = max(height, width) / 2
     u, v = (x - width / 2) / scale, (y - height / 2) / scale
-    gradient_y, gradient_x = np.gradient(moving)
+    gradient_y = np.gradient(moving, axis=0)
+    gradient_x = np.gradient(moving, axis=1)
 
-    def positions(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def positions(
+        p: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         depth = 1 + p[6] * u + p[7] * v
         new_u = ((1 + p[0]) * u + p[1] * v + p[2]) / depth
         new_v = (p[3] * u + (1 + p[4]) * v + p[5]) / depth
@@ -137,7 +137,7 @@ def _align(
         w = warped[inside] - warped[inside].mean()
         t = template[inside] - template[inside].mean()
         score = (w @ t) / max(np.sqrt((w @ w) * (t @ t)), 1e-12)
-        if score < best + 1e-7 and score < best:
+        if score < best:
             break
         improved = score - best
         best, best_p = score, p
@@ -148,8 +148,17 @@ def _align(
         uu, vv, d = u[inside], v[inside], depth[inside]
         qu, qv = (px[inside] - width / 2) / scale, (py[inside] - height / 2) / scale
         jacobian = np.stack(
-            [gx * uu / d, gx * vv / d, gx / d, gy * uu / d, gy * vv / d, gy / d,
-             -(gx * qu + gy * qv) * uu / d, -(gx * qu + gy * qv) * vv / d], axis=1
+            [
+                gx * uu / d,
+                gx * vv / d,
+                gx / d,
+                gy * uu / d,
+                gy * vv / d,
+                gy / d,
+                -(gx * qu + gy * qv) * uu / d,
+                -(gx * qu + gy * qv) * vv / d,
+            ],
+            axis=1,
         )
         jacobian -= jacobian.mean(axis=0)
         hessian = jacobian.T @ jacobian + 1e-9 * np.eye(8)
@@ -163,6 +172,10 @@ def _align(
     px, py, _ = positions(best_p)
     inside = (px >= 0) & (px <= width - 1) & (py >= 0) & (py <= height - 1)
     warped = np.stack(
-        [map_coordinates(image[..., c], [py, px], order=3, mode="nearest") for c in range(image.shape[2])], axis=-1
+        [
+            map_coordinates(image[..., c], [py, px], order=3, mode="nearest")
+            for c in range(image.shape[2])
+        ],
+        axis=-1,
     )
     return warped.astype(np.float32), inside

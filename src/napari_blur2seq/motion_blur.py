@@ -180,7 +180,7 @@ def projective_blur(
     rotations = rotations.to(image.device)
     inverse = inverse_homographies(rotations, focal_length, principal_point)
     rows = _normalised(inverse, *image.shape[-2:]).to(image.dtype)
-    result: Tensor = _ProjectiveBlur.apply(image, rows)
+    result: Tensor = _ProjectiveBlur.apply(image, rows)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -276,7 +276,7 @@ def local_kernels(
     moved = np.einsum("tij,nj->tni", inverse, homogeneous)
     offsets = xy - moved[..., :2] / moved[..., 2:]
     if size is None:
-        size = 2 * int(math.ceil(np.abs(offsets).max() + 1e-6)) + 1
+        size = 2 * math.ceil(np.abs(offsets).max() + 1e-6) + 1
     half = size // 2
     offsets = np.clip(offsets, -half, half)
     low = np.minimum(np.floor(offsets).astype(int), half - 1) if half else offsets.astype(int)

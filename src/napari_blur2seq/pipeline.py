@@ -27,7 +27,9 @@ class FrameSequence(Sequence[NDArray[np.generic]]):
     gives frames by index or slice, and becomes an array with ``numpy.asarray``.
     """
 
-    def __init__(self, sharp: NDArray[np.float32], trajectory: Trajectory, form: ImageFormat) -> None:
+    def __init__(
+        self, sharp: NDArray[np.float32], trajectory: Trajectory, form: ImageFormat
+    ) -> None:
         self._sharp = sharp
         self._trajectory = trajectory
         self._form = form
@@ -59,7 +61,11 @@ class FrameSequence(Sequence[NDArray[np.generic]]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, tuple):
-            return self[index[0]][(slice(None), *index[1:])] if isinstance(index[0], slice) else self[index[0]][index[1:]]
+            return (
+                self[index[0]][(slice(None), *index[1:])]
+                if isinstance(index[0], slice)
+                else self[index[0]][index[1:]]
+            )
         if isinstance(index, slice):
             frames = [self[j] for j in range(*index.indices(len(self)))]
             return np.stack(frames) if frames else np.empty((0, *self.shape[1:]), self.dtype)
@@ -155,8 +161,14 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_poses, bool) or int(self.n_poses) != self.n_poses or not 2 <= self.n_poses <= 1000:
-            raise OptionError(f"The number of poses must lie between 2 and 1000, not {self.n_poses}.")
+        if (
+            isinstance(self.n_poses, bool)
+            or int(self.n_poses) != self.n_poses
+            or not 2 <= self.n_poses <= 1000
+        ):
+            raise OptionError(
+                f"The number of poses must lie between 2 and 1000, not {self.n_poses}."
+            )
         if self.noise is not None and not 0 <= self.noise < 1:
             raise OptionError(
                 f"The noise must be a share of the image's range in [0, 1), not {self.noise:g}."
@@ -187,7 +199,7 @@ def _deblur_tensor(
 
     from .estimate.kernel_based import estimate_steps
     from .motion_blur import MotionBlur
-    from .restoration import blind_restore_steps, load_prior
+    from .restoration import load_prior, restore_steps
 
     yield Progress("estimate", 0.0, "Looking at the blur")
     device = resolve(options.device)
@@ -196,7 +208,7 @@ def _deblur_tensor(
     estimate = yield from within(estimate_steps(tensor, camera, seed=options.seed), 0.0, 0.6)
     trajectory = estimate.trajectory.resample(options.n_poses).centered()
     if estimate.moves:
-        steps = blind_restore_steps(tensor, estimate.trajectory, prior, noise=options.noise)
+        steps = restore_steps(tensor, estimate.trajectory, prior, noise=options.noise, blind=True)
         sharp = yield from within(steps, 0.6, 0.98)
     else:
         sharp = tensor.clamp(0, 1)
@@ -370,7 +382,9 @@ def _options(**values: Any) -> Options:
     names = {f.name for f in fields(Options)}
     unknown = sorted(set(values) - names)
     if unknown:
-        raise OptionError(f"There is no option {unknown[0]!r}; choose from {', '.join(sorted(names))}.")
+        raise OptionError(
+            f"There is no option {unknown[0]!r}; choose from {', '.join(sorted(names))}."
+        )
     return Options(**values)
 
 
@@ -378,7 +392,8 @@ def _check_shapes(working: NDArray[np.float32], trajectory: Trajectory) -> None:
     if working.shape[1:] != trajectory.image_shape:
         raise TrajectoryError(
             f"The trajectory belongs to an image of {trajectory.image_shape[1]} x "
-            f"{trajectory.image_shape[0]} px, the image has {working.shape[2]} x {working.shape[1]} px."
+            f"{trajectory.image_shape[0]} px, the image has {working.shape[2]} x "
+            f"{working.shape[1]} px."
         )
 
 

@@ -59,10 +59,13 @@ class Trajectory:
             raise TrajectoryError("The rotations must be numbers in a (T, 3) array.") from error
         if values.ndim != 2 or values.shape[1] != 3 or len(values) == 0:
             raise TrajectoryError(
-                f"The rotations must have shape (T, 3): pitch, yaw, roll in radians; not {values.shape}."
+                "The rotations must have shape (T, 3): pitch, yaw, roll in radians; "
+                f"not {values.shape}."
             )
         if not np.isfinite(values).all():
-            raise TrajectoryError("The rotations contain NaN or infinite values; remove those poses.")
+            raise TrajectoryError(
+                "The rotations contain NaN or infinite values; remove those poses."
+            )
         if times is None:
             stamps = np.linspace(0.0, 1.0, len(values)) if len(values) > 1 else np.zeros(1)
         else:
@@ -78,7 +81,9 @@ class Trajectory:
         self.camera = Camera(focal_length, principal_point, image_shape)
 
     @classmethod
-    def zero(cls, image_shape: tuple[int, int], n: int = 25, focal_length: float | None = None) -> Trajectory:
+    def zero(
+        cls, image_shape: tuple[int, int], n: int = 25, focal_length: float | None = None
+    ) -> Trajectory:
         """A camera that does not move."""
         return cls.from_camera(np.zeros((n, 3)), Camera.for_image(image_shape, focal_length))
 
@@ -87,7 +92,9 @@ class Trajectory:
         cls, rotations: ArrayLike, camera: Camera, times: ArrayLike | None = None
     ) -> Trajectory:
         """Trajectory of a `Camera`."""
-        return cls(rotations, camera.focal_length, camera.principal_point, camera.image_shape, times)
+        return cls(
+            rotations, camera.focal_length, camera.principal_point, camera.image_shape, times
+        )
 
     @property
     def focal_length(self) -> float:
@@ -148,7 +155,8 @@ class Trajectory:
         xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         homogeneous = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
         moved = np.einsum("tij,nj->tni", self.homographies, homogeneous)
-        return moved[..., :2] / moved[..., 2:] - xy
+        displacements: NDArray[np.float64] = moved[..., :2] / moved[..., 2:] - xy
+        return displacements
 
     def grid(self, n: int = 3, margin: float = 0.1) -> NDArray[np.float64]:
         """``n * n`` points spread over the image, shape (n * n, 2), for `paths`."""
@@ -255,7 +263,9 @@ class Trajectory:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise TrajectoryError(f"{path.name} is not a text file; choose a trajectory CSV.") from error
+            raise TrajectoryError(
+                f"{path.name} is not a text file; choose a trajectory CSV."
+            ) from error
         except OSError as error:
             raise TrajectoryError(f"{path} cannot be read ({error.strerror}).") from error
         header: dict[str, list[float]] = {}
@@ -271,7 +281,9 @@ class Trajectory:
                 continue
             rows.append(_numbers(line, path, number))
         if not rows:
-            raise TrajectoryError(f"{path.name} holds no poses; choose a file with one pose per line.")
+            raise TrajectoryError(
+                f"{path.name} holds no poses; choose a file with one pose per line."
+            )
         widths = {len(row) for row in rows}
         table = np.array(rows) if len(widths) == 1 else np.empty((0, 0))
         if widths not in ({4}, {6}):
@@ -285,7 +297,8 @@ class Trajectory:
                 image_shape = (height, width)
             if image_shape is None:
                 raise TrajectoryError(
-                    f"{path.name} does not say which image it belongs to; give image_shape=(height, width)."
+                    f"{path.name} does not say which image it belongs to; "
+                    "give image_shape=(height, width)."
                 )
             if "focal_length_px" in header:
                 (focal_length,) = header["focal_length_px"]
@@ -296,7 +309,9 @@ class Trajectory:
         except (ValueError, TypeError) as error:
             if isinstance(error, TrajectoryError):
                 raise
-            raise TrajectoryError(f"{path.name} has a damaged header; save the trajectory again.") from error
+            raise TrajectoryError(
+                f"{path.name} has a damaged header; save the trajectory again."
+            ) from error
         camera = Camera.for_image(image_shape, focal_length, point)
         if table.shape[1] == 6:
             return cls.from_camera(table[:, 3:], camera)

@@ -69,7 +69,7 @@ class Evidence:
     scale: float
 
 
-def _displacements(coefficients: Tensor, basis: Tensor, points: Tensor, camera: Camera) -> Tensor:
+def displacements(coefficients: Tensor, basis: Tensor, points: Tensor, camera: Camera) -> Tensor:
     """``H_j x - x`` in px of many curves (S, K, 3); shape (S, T, N, 2)."""
     f, centre = camera.focal_length, points.new_tensor(camera.principal_point)
     matrices = rotation_matrices(torch.einsum("tk,skc->stc", basis, coefficients) / f)
@@ -89,7 +89,7 @@ def energy(
     coefficients: Tensor, basis: Tensor, evidence: Evidence, camera: Camera, free_gain: bool
 ) -> Tensor:
     """Energy of each curve (S, K, 3) under the evidence; shape (S,)."""
-    d = _displacements(coefficients, basis, evidence.points, camera)
+    d = displacements(coefficients, basis, evidence.points, camera)
     count, poses, regions, _ = d.shape
     attraction = _look_up(evidence.cross, d).mean(1).sum(1)
     apart = (d[:, :, None] - d[:, None]).reshape(count, poses * poses, regions, 2)

@@ -1,6 +1,6 @@
 """Trajectory from one picture without any training: kernel, curve, regions, choice.
 
-1. One uniform kernel, coarse to fine, from several ridges (`uniform`).
+1. One uniform kernel, coarse to fine, from several starts (`uniform`).
 2. Ordered curves of pitch and yaw through it (`curve.fit_kernel`).
 3. The curve with roll, fitted to the correlations of overlapping regions (`regions`).
 4. The hypothesis, zero motion included, under which the picture is most plausible
@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera
+from ..fourier import differences
 from ..metrics import path_error
 from ..motion_blur import MotionBlur
 from ..progress import Progress, Steps, within
@@ -24,11 +24,11 @@ from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_step
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .curve import fit, fit_kernel, to_trajectory
-from .latent import differences
 from .regions import gather
 from .uniform import uniform_kernel
 
-RIDGES = (0.5, 0.1)
+# Ridge and share of edges of each start: none is best for all pictures.
+STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 DENSE = 64
 _KERNEL_PIXELS = 700_000
 _REGION_ROUNDS = 3
@@ -51,7 +51,7 @@ class Estimate:
     moves : bool
         False if no motion explains the picture better than a camera at rest.
     spread : float
-        Path error in px between the curves of the two ridges.
+        Path error in px to the nearest curve from another start.
     candidates : list of dict
         Extent (px) and cost of every hypothesis.
     """
@@ -149,11 +149,13 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
     rest = Trajectory.zero(small_shape, DENSE, small_camera.focal_length)
     uniform: list[Trajectory] = []
     regional: list[Trajectory] = []
-    share = 0.8 / len(RIDGES)
-    for i, ridge in enumerate(RIDGES):
+    share = 0.8 / len(STARTS)
+    for i, (ridge, edges) in enumerate(STARTS):
         done = i * share
-        for fraction, kernel in uniform_kernel(grey, mask, ridge):
-            message = f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(RIDGES)}"
+        for fraction, kernel in uniform_kernel(grey, mask, ridge, edges):
+            message = (
+                f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(STARTS)}"
+            )
             yield Progress("estimate", done + 0.6 * share * fraction, message)
         curve = fit_kernel(kernel)
         uniform.append(to_trajectory(curve, small_camera, DENSE))
@@ -161,7 +163,11 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
             part = 0.6 + 0.4 * j / _REGION_ROUNDS
             yield Progress("estimate", done + share * part, "Fitting the trajectory to the regions")
             weight = _EDGE_WEIGHT / 1.2**j
-            curve = refine_on_regions(grey, mask, curve, small_camera, weight)
+            finer = refine_on_regions(grey, mask, curve, small_camera, weight)
+            # Regions without texture hold nothing back; a motion twice as long is not finer.
+            if to_trajectory(finer, small_camera, DENSE).extent > 2 * uniform[-1].extent + 4:
+                break
+            curve = finer
         regional.append(to_trajectory(curve, small_camera, DENSE))
     hypotheses = [rest, *uniform, *regional]
     costs: list[float] = []
@@ -172,9 +178,10 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
         costs.append((yield from within(steps, start, stop, "estimate", label)))
     best = min(range(1, len(hypotheses)), key=costs.__getitem__)
     chosen = hypotheses[best]
-    spread = path_error(uniform[0], uniform[-1])
+    own = (best - 1) % len(STARTS)
+    spread = min(path_error(uniform[own], other) for other in uniform if other is not uniform[own])
     agreement = spread / max(path_error(chosen, rest), 1e-6)
-    # Real pictures are never explained exactly; when both starts tell the same story it
+    # Real pictures are never explained exactly; when two starts tell the same story it
     # may leave more than the picture as it is, which explains itself.
     allowance = _ALLOWANCE if agreement < _AGREEMENT else 0.0
     moves = chosen.extent > 0 and costs[best] < costs[0] + allowance

@@ -12,24 +12,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
+from ..fourier import differences, divergence, laplacian
+
 _KAPPA = 4.0
 _LAST_BETA = 1e5
-
-
-def differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward differences along x and y, periodic."""
-    return torch.roll(image, -1, -1) - image, torch.roll(image, -1, -2) - image
-
-
-def spectrum(kernels: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Transfer functions (N, H, W // 2 + 1) of centred kernels (N, k, k), k odd."""
-    size = kernels.shape[-1]
-    padded = F.pad(kernels, (0, shape[1] - size, 0, shape[0] - size))
-    return rfft2(torch.roll(padded, (-(size // 2), -(size // 2)), (-2, -1)))
 
 
 def periodic(image: Tensor, ring: int) -> Tensor:
@@ -56,7 +45,7 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
     blurry : Tensor
         Periodic pictures (N, H, W) in [0, 1].
     transfer : Tensor
-        Transfer functions of their kernels, from `spectrum`.
+        Transfer functions of their kernels, from `transfer_functions`.
     weight : float
         :math:`\\lambda`.
 
@@ -66,9 +55,7 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
         Shape (N, H, W).
     """
     height, width = blurry.shape[-2:]
-    wave_y = torch.arange(height, device=blurry.device) * (2 * math.pi / height)
-    wave_x = torch.arange(width // 2 + 1, device=blurry.device) * (2 * math.pi / width)
-    laplacian = (2 - 2 * wave_y.cos())[:, None] + (2 - 2 * wave_x.cos())[None, :]
+    frequencies = laplacian((height, width), blurry.device)
     data = transfer.conj() * rfft2(blurry)
     power = transfer.abs().square()
     latent = blurry
@@ -78,10 +65,9 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
         flat = dx.square() + dy.square() < weight / beta
         dx.masked_fill_(flat, 0)
         dy.masked_fill_(flat, 0)
-        divergence = (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
-        latent = irfft2(
-            (data + beta * rfft2(divergence)) / (power + beta * laplacian), s=(height, width)
-        )
+        edges = rfft2(divergence(dx, dy))
+        numerator = data + beta * edges
+        latent = irfft2(numerator / (power + beta * frequencies), s=(height, width))
         beta *= _KAPPA
     return latent
 

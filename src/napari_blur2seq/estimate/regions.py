@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
+from ..fourier import differences, fast_size, transfer_functions
 from ..motion_blur import local_kernels
-from ..restoration.tiles import fast_size
 from ..trajectory import Trajectory
 from .curve import Evidence
-from .latent import differences, periodic, sharp_edges, spectrum, strongest
+from .latent import periodic, sharp_edges, strongest
 
 _SIDE = 96
 _MOST = 36
@@ -36,9 +36,7 @@ def regions(shape: tuple[int, int], reach: int) -> tuple[int, list[tuple[int, in
     return side, [(y, x) for y in tops for x in lefts]
 
 
-def gather(
-    image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float
-) -> Evidence:
+def gather(image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float) -> Evidence:
     """Edge-only latent image of each region, and its correlations with the blurry one.
 
     Parameters
@@ -65,7 +63,9 @@ def gather(
     valid = torch.stack([trusted[y : y + size, x : x + size] for y, x in corners])
     inside = slice(before, before + side)
     blurry = torch.stack(differences(pictures), 1) * valid[:, None]
-    latent = sharp_edges(periodic(pictures, ring // 2), spectrum(kernels, (size, size)), weight)
+    latent = sharp_edges(
+        periodic(pictures, ring // 2), transfer_functions(kernels, (size, size)), weight
+    )
     sharp = torch.stack(differences(latent), 1) * valid[:, None]
     core = torch.zeros_like(sharp)  # only edges whose blur lies within the tile
     core[..., inside, inside] = sharp[..., inside, inside]

@@ -22,8 +22,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..restoration.tiles import fast_size
-from .latent import differences, periodic, sharp_edges, spectrum, strongest
+from ..fourier import differences, fast_size, transfer_functions
+from .latent import periodic, sharp_edges, strongest
 
 MAX_SIZE = 151
 _EDGE_WEIGHT = 2e-3
@@ -32,7 +32,7 @@ _COARSEST_SIDE = 24
 
 
 def uniform_kernel(
-    image: Tensor, mask: Tensor, ridge: float, max_size: int = MAX_SIZE
+    image: Tensor, mask: Tensor, ridge: float, edges: float, max_size: int = MAX_SIZE
 ) -> Iterator[tuple[float, Tensor]]:
     """Estimate the kernel of a grey picture.
 
@@ -44,6 +44,9 @@ def uniform_kernel(
         Shape (H, W): 1 where the gradients can be trusted, 0 near saturated pixels.
     ridge : float
         Relative ridge: 0.5 is safe, 0.1 sharper where it works.
+    edges : float
+        How many of the strongest gradients count: this many lines across the picture for
+        each px of the kernel's side. Few are less disturbed by noise, many by chance.
     max_size : int
         Largest side of the kernel, px.
 
@@ -54,6 +57,8 @@ def uniform_kernel(
     kernel : Tensor
         Current kernel, odd sides, non-negative, sum 1; full resolution at the end.
     """
+    # A picture says nothing about blur that is not small beside it.
+    max_size = max(5, min(max_size, min(image.shape) // 3)) // 2 * 2 + 1
     levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
     levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
     total = sum(2.0**-s for s in range(levels))
@@ -73,8 +78,8 @@ def uniform_kernel(
         weight = _EDGE_WEIGHT
         for _ in range(_ROUNDS):
             shape = (picture.shape[0], picture.shape[1])
-            latent = sharp_edges(picture[None], spectrum(kernel[None], shape), weight)[0]
-            kernel = _least_squares(latent, valid, spectra, kernel.shape[0], ridge)
+            latent = sharp_edges(picture[None], transfer_functions(kernel[None], shape), weight)[0]
+            kernel = _least_squares(latent, valid, spectra, kernel.shape[0], ridge, edges)
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
             if _extent(kernel) >= side - 1 and side + 4 <= limit:
@@ -88,7 +93,9 @@ def uniform_kernel(
 def _reduced(image: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return image
-    return F.interpolate(image[None, None], scale_factor=scale, mode="bicubic", antialias=True)[0, 0]
+    return F.interpolate(image[None, None], scale_factor=scale, mode="bicubic", antialias=True)[
+        0, 0
+    ]
 
 
 def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
@@ -103,10 +110,12 @@ def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
 
 
 def _least_squares(
-    latent: Tensor, mask: Tensor, spectra: tuple[Tensor, ...], size: int, ridge: float
+    latent: Tensor, mask: Tensor, spectra: tuple[Tensor, ...], size: int, ridge: float, edges: float
 ) -> Tensor:
     dx, dy = differences(latent)
-    keep = strongest((dx.square() + dy.square()).sqrt() * mask, 4 * size * max(latent.shape))
+    keep = strongest(
+        (dx.square() + dy.square()).sqrt() * mask, int(edges * size * max(latent.shape))
+    )
     fx, fy = rfft2(dx * keep), rfft2(dy * keep)
     power = fx.abs().square() + fy.abs().square()
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
@@ -126,7 +135,9 @@ def _cleaned(kernel: Tensor) -> Tensor:
     if count > 1:
         sums = ndimage.sum_labels(kernel.cpu().numpy(), labels, range(1, count + 1))
         small = [i + 1 for i, s in enumerate(sums) if s < 0.1 * float(kernel.sum())]
-        kernel = torch.where(torch.from_numpy(np.isin(labels, small)).to(kernel.device), 0.0, kernel)
+        kernel = torch.where(
+            torch.from_numpy(np.isin(labels, small)).to(kernel.device), 0.0, kernel
+        )
     return kernel / kernel.sum()
 
 

@@ -23,7 +23,7 @@ class WeightsError(Blur2SeqError):
 @cache
 def _entries() -> dict[str, dict[str, Any]]:
     path = files(__package__) / "registry.json"
-    return json.loads(path.read_text()) if path.is_file() else {}  # type: ignore[no-any-return]
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def available(name: str) -> bool:
@@ -49,11 +49,15 @@ def load_state(name: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load
 
     if not available(name):
-        raise WeightsError(f"The weights {name!r} are not installed; install napari-blur2seq again.")
+        raise WeightsError(
+            f"The weights {name!r} are not installed; install napari-blur2seq again."
+        )
     entry = _entries()[name]
     data = (files(__package__) / entry["file"]).read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise WeightsError(f"The weights {entry['file']} are damaged; install napari-blur2seq again.")
+        raise WeightsError(
+            f"The weights {entry['file']} are damaged; install napari-blur2seq again."
+        )
     return {key: value.float() for key, value in load(data).items()}
 
 
@@ -68,4 +72,5 @@ def load_denoiser(device: torch.device) -> Denoiser:
         network.load_state_dict(load_state("denoiser"))
     except RuntimeError as error:
         raise WeightsError("The denoiser's weights belong to another network.") from error
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..errors import OptionError
-from .half_quadratic import Prior, blind_restore_steps, estimate_noise, restore_steps
+from .half_quadratic import Prior, estimate_noise, restore_steps
 from .sparse import SparseGradientPrior
 
-__all__ = ["blind_restore_steps", "estimate_noise", "load_prior", "restore_steps"]
+__all__ = ["estimate_noise", "load_prior", "restore_steps"]
 
 
 def load_prior(name: str, device: torch.device) -> tuple[Prior, str]:

@@ -16,7 +16,8 @@ class _ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        result: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        return result
 
 
 class Denoiser(nn.Module):

@@ -19,7 +19,7 @@ non-uniform camera shake*, ICCV 2011, for the tiles.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,17 +27,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera
+from ..fourier import fast_size, transfer_functions
 from ..motion_blur import MotionBlur, local_kernels
 from ..progress import Progress, Steps
 from ..trajectory import Trajectory
-from .tiles import Tiling, fast_size
-
-Prior = Callable[[Tensor, float], Tensor]
+from .tiles import Tiling
 
 SATURATED = 0.985
-_FIRST_SIGMA = 0.2
-# An estimated trajectory is wrong by a fraction of a pixel, which acts like noise.
-_BLIND_FACTOR = 1.5
+_LEAST_SIGMA = 1.5 / 255
+
+
+class Prior(Protocol):
+    """A denoiser, and the steps of splitting that suit it.
+
+    Attributes
+    ----------
+    iterations : int
+        Half-quadratic steps.
+    first_sigma : float
+        Noise level of the first denoising; the last is that of the picture.
+    strength : float
+        Factor on the weight of the prior in the data step.
+    blind_factor : float
+        Factor on the noise when the trajectory is estimated: its errors, fractions of a
+        pixel, act like noise.
+    """
+
+    iterations: int
+    first_sigma: float
+    strength: float
+    blind_factor: float
+
+    def __call__(self, image: Tensor, sigma: float) -> Tensor:
+        """Denoise (1, C, H, W) of noise `sigma`."""
+        ...
 
 
 def estimate_noise(image: Tensor) -> float:
@@ -65,7 +88,9 @@ def extended_trajectory(trajectory: Trajectory, margin: int) -> Trajectory:
     height, width = trajectory.image_shape
     cx, cy = trajectory.principal_point
     camera = Camera(
-        trajectory.focal_length, (cx + margin, cy + margin), (height + 2 * margin, width + 2 * margin)
+        trajectory.focal_length,
+        (cx + margin, cy + margin),
+        (height + 2 * margin, width + 2 * margin),
     )
     return Trajectory.from_camera(trajectory.rotations, camera, trajectory.times)
 
@@ -76,7 +101,7 @@ class LocalInverse:
     def __init__(self, trajectory: Trajectory, device: torch.device | str, batch: int = 8) -> None:
         height, width = trajectory.image_shape
         corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-        reach = int(math.ceil(np.abs(trajectory.paths(corners)).max())) + 1
+        reach = math.ceil(np.abs(trajectory.paths(corners)).max()) + 1
         size = fast_size(max(96, 6 * reach))
         margin = min(max(12, reach + reach // 2), size // 3)
         if size - 2 * margin > max(height, width):
@@ -89,10 +114,8 @@ class LocalInverse:
         return len(self.tiling)
 
     def _spectra(self, index: slice) -> Tensor:
-        kernels = self._kernels[index]
-        half, size = kernels.shape[-1] // 2, self.tiling.size
-        padded = F.pad(kernels, (0, size - kernels.shape[-1], 0, size - kernels.shape[-1]))
-        return torch.fft.rfft2(torch.roll(padded, (-half, -half), (-2, -1)))[:, None]
+        side = self.tiling.size
+        return transfer_functions(self._kernels[index], (side, side))[:, None]
 
     def __call__(self, residual: Tensor, ridge: float) -> Tensor:
         """``conj(k) r / (|k|^2 + ridge)`` of a picture (C, H, W), tile by tile."""
@@ -114,9 +137,7 @@ def restore_steps(
     prior: Prior,
     *,
     noise: float | None = None,
-    iterations: int = 8,
-    first_sigma: float = _FIRST_SIGMA,
-    strength: float = 1.0,
+    blind: bool = False,
 ) -> Steps[Tensor]:
     """Restore (C, H, W) in [0, 1] given the trajectory; yields after every half step.
 
@@ -126,16 +147,12 @@ def restore_steps(
         Blurry picture.
     trajectory : Trajectory
         Camera motion.
-    prior : callable
-        Denoiser ``prior(image, sigma)`` of (1, C, H, W).
+    prior : Prior
+        Denoiser and its schedule.
     noise : float, optional
         Standard deviation of the noise; estimated when not given.
-    iterations : int
-        Half-quadratic steps.
-    first_sigma : float
-        Noise level of the first denoising; the last is that of the picture.
-    strength : float
-        Factor on the prior's weight.
+    blind : bool
+        Whether the trajectory is an estimate, whose errors act like noise.
 
     Returns
     -------
@@ -143,34 +160,32 @@ def restore_steps(
         Shape (C, H, W).
     """
     height, width = image.shape[-2:]
-    sigma = max(estimate_noise(image) if noise is None else noise, 1.5 / 255)
+    sigma = max(estimate_noise(image) if noise is None else noise, _LEAST_SIGMA)
+    if blind:
+        sigma *= prior.blind_factor
+    iterations = prior.iterations
     corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-    margin = int(math.ceil(np.abs(trajectory.paths(corners)).max())) + 4
+    margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4
     larger = extended_trajectory(trajectory, margin)
     blur = MotionBlur(larger, image.device, image.dtype)
     inverse = LocalInverse(larger, image.device)
     observed = extend(image, margin)
     mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
     saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
-    # Above the clipping level any value is right: only a shortfall is a residual.
-    z = observed.clone()
-    u = z
-    sigmas = np.geomspace(max(first_sigma, sigma), sigma, iterations)
+    z = observed
+    sigmas = np.geomspace(max(prior.first_sigma, sigma), sigma, iterations)
     for k, level in enumerate(sigmas):
         residual = (observed - blur(z[None])[0]) * mask
+        # Above the clipping level any value is right: only a shortfall is a residual.
         residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
-        ridge = strength * float(sigma / level) ** 2
+        ridge = prior.strength * float(sigma / level) ** 2
         u = z + inverse(residual, ridge)
-        yield Progress("restore", (k + 0.5) / iterations, f"Restoring: data step {k + 1} of {iterations}")
+        yield Progress(
+            "restore", (k + 0.5) / iterations, f"Restoring: data step {k + 1} of {iterations}"
+        )
         z = prior(u[None], float(level))[0]
-        yield Progress("restore", (k + 1) / iterations, f"Restoring: denoising {k + 1} of {iterations}")
+        yield Progress(
+            "restore", (k + 1) / iterations, f"Restoring: denoising {k + 1} of {iterations}"
+        )
     inner = slice(margin, -margin)
     return z[:, inner, inner].clamp(0, 1)
-
-
-def blind_restore_steps(
-    image: Tensor, trajectory: Trajectory, prior: Prior, *, noise: float | None = None
-) -> Steps[Tensor]:
-    """Like `restore_steps` for an estimated trajectory: its errors count as noise."""
-    sigma = max(estimate_noise(image), 1 / 255) if noise is None else noise
-    return (yield from restore_steps(image, trajectory, prior, noise=_BLIND_FACTOR * sigma))

@@ -17,6 +17,11 @@ class LearnedPrior:
     Grey pictures are given as three equal channels, averaged again.
     """
 
+    iterations = 6
+    first_sigma = 0.1
+    strength = 0.3
+    blind_factor = 2.0
+
     def __init__(self, network: Denoiser) -> None:
         self.network = network
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..fourier import differences, divergence, laplacian
+
 
 def shrink(magnitude: Tensor, weight: float, power: float) -> Tensor:
     r"""Minimiser over :math:`s \ge 0` of :math:`\frac12 (s-m)^2 + w\,s^p`, as a factor of m.
@@ -27,7 +29,8 @@ class SparseGradientPrior:
     .. math:: \arg\min_u \frac{1}{2\sigma^2}\|u - z\|^2 + \lambda \sum_x |\nabla u(x)|^p
 
     by half-quadratic splitting in the Fourier domain (Krishnan and Fergus, *Fast image
-    deconvolution using hyper-Laplacian priors*, NeurIPS 2009), with periodic borders: give it a picture with a margin to throw away.
+    deconvolution using hyper-Laplacian priors*, NeurIPS 2009), with periodic borders:
+    give it a picture with a margin to throw away.
     The gradient's magnitude is that of all channels together, so that edges stay
     without colour fringes.
 
@@ -41,27 +44,30 @@ class SparseGradientPrior:
         Rounds of splitting.
     """
 
+    iterations = 8
+    first_sigma = 0.2
+    strength = 1.0
+    blind_factor = 1.5
+
     def __init__(self, weight: float = 3.5, power: float = 0.7, rounds: int = 5) -> None:
         self.weight, self.power, self.rounds = weight, power, rounds
 
     def __call__(self, image: Tensor, sigma: float) -> Tensor:
         """Denoise (B, C, H, W) of noise `sigma`."""
         height, width = image.shape[-2:]
-        wave_y = torch.arange(height, device=image.device) * (2 * torch.pi / height)
-        wave_x = torch.arange(width // 2 + 1, device=image.device) * (2 * torch.pi / width)
-        laplacian = (2 - 2 * wave_y.cos())[:, None] + (2 - 2 * wave_x.cos())[None, :]
+        frequencies = laplacian((height, width), image.device)
         data = torch.fft.rfft2(image)
         scale = self.weight * sigma * sigma
         u = image
         beta = 0.5
         for _ in range(self.rounds):
-            dx = torch.roll(u, -1, -1) - u
-            dy = torch.roll(u, -1, -2) - u
+            dx, dy = differences(u)
             magnitude = (dx.square() + dy.square()).mean(1, keepdim=True).sqrt()
             factor = shrink(magnitude, scale / beta, self.power)
             dx, dy = dx * factor, dy * factor
-            divergence = (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
-            spectrum = (data + beta * torch.fft.rfft2(divergence)) / (1 + beta * laplacian)
+            spectrum = (data + beta * torch.fft.rfft2(divergence(dx, dy))) / (
+                1 + beta * frequencies
+            )
             u = torch.fft.irfft2(spectrum, s=(height, width))
             beta *= 2
         return u

@@ -91,10 +91,3 @@ def _starts(length: int, inner: int, step: int) -> list[int]:
         return [0]
     count = 1 + math.ceil((length - inner) / step)
     return [round(i * (length - inner) / (count - 1)) for i in range(count)]
-
-
-def fast_size(n: int) -> int:
-    """The next length whose Fourier transform is quick."""
-    from scipy.fft import next_fast_len
-
-    return int(next_fast_len(n + n % 2, real=True))

@@ -48,9 +48,9 @@ def sample_patches(
     Tensor
         Shape ``(count, 3, size, size)``, float32 in [0, 1].
     """
-    patches = []
+    patches: list[Tensor] = []
     while len(patches) < count:
-        image = images[generator.integers(len(images))]
+        image = images[int(generator.integers(len(images)))]
         if min(image.shape[-2:]) < size:
             continue
         scale = 1
@@ -137,8 +137,8 @@ def train_denoiser(
     checkpoint = output / "denoiser.pt"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
-    model = Denoiser().to(device, memory_format=torch.channels_last)
-    average = Denoiser().to(device, memory_format=torch.channels_last)
+    model = Denoiser().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = Denoiser().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.99))
     done, step = 0.0, 0
@@ -170,13 +170,21 @@ def train_denoiser(
             values = score(average.cpu() if device.type != "cpu" else average, held_out)
             average.to(device)
             with open(output / "denoiser.csv", "a", newline="") as file:
-                csv.writer(file).writerow([f"{done + now - start:.0f}", step, *(f"{v:.3f}" for v in values)])
-            print(f"{done + now - start:7.0f} s  step {step}  " + "  ".join(f"{v:.2f}" for v in values), flush=True)
+                csv.writer(file).writerow(
+                    [f"{done + now - start:.0f}", step, *(f"{v:.3f}" for v in values)]
+                )
+            print(
+                f"{done + now - start:7.0f} s  step {step}  "
+                + "  ".join(f"{v:.2f}" for v in values),
+                flush=True,
+            )
             if fraction >= 1:
                 return checkpoint
         warm = min(1.0, (step + 1) / 200)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            group["lr"] = (
+                learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            )
         clean = sample_patches(sharp, batch, patch, generator)
         noisy, sigma = add_noise(clean, generator)
         clean, noisy, sigma = clean.to(device), noisy.to(device), sigma.to(device)

@@ -1,0 +1,45 @@
+"""Convolutions of periodic pictures in the Fourier domain."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fast_size(n: int) -> int:
+    """The next even length whose Fourier transform is quick."""
+    from scipy.fft import next_fast_len
+
+    size = int(next_fast_len(n, real=True))
+    while size % 2:
+        size = int(next_fast_len(size + 1, real=True))
+    return size
+
+
+def transfer_functions(kernels: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Spectra (N, H, W // 2 + 1) of centred kernels (N, k, k), k odd, for pictures (H, W)."""
+    size = kernels.shape[-1]
+    padded = F.pad(kernels, (0, shape[1] - size, 0, shape[0] - size))
+    spectra: Tensor = torch.fft.rfft2(torch.roll(padded, (-(size // 2), -(size // 2)), (-2, -1)))
+    return spectra
+
+
+def laplacian(shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Spectrum of ``D^T D`` for forward differences along both axes; (H, W // 2 + 1)."""
+    height, width = shape
+    y = torch.arange(height, device=device) * (2 * math.pi / height)
+    x = torch.arange(width // 2 + 1, device=device) * (2 * math.pi / width)
+    return (2 - 2 * y.cos())[:, None] + (2 - 2 * x.cos())[None, :]
+
+
+def differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward differences along x and y of (..., H, W), periodic: ``D u``."""
+    return torch.roll(image, -1, -1) - image, torch.roll(image, -1, -2) - image
+
+
+def divergence(dx: Tensor, dy: Tensor) -> Tensor:
+    """The adjoint of `differences`: ``D^T (dx, dy)``."""
+    return (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
