@@ -51,7 +51,7 @@ class Estimate:
     moves : bool
         False if no motion explains the picture better than a camera at rest.
     spread : float
-        Path error in px to the nearest curve from another start.
+        Path error in px to the nearest hypothesis of another start.
     candidates : list of dict
         Extent (px) and cost of every hypothesis.
     """
@@ -129,6 +129,12 @@ def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> 
     return float((residual.square().mean() + noise**2).log() + 3 * sparsity.log())
 
 
+def _spread(chosen: Trajectory, *families: list[Trajectory]) -> float:
+    """Path error in px to the nearest hypothesis of the same kind from another start."""
+    family = next((f for f in families if any(h is chosen for h in f)), families[0])
+    return min(path_error(chosen, other) for other in family if other is not chosen)
+
+
 def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Estimate]:
     """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
 
@@ -169,17 +175,18 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
                 break
             curve = finer
         regional.append(to_trajectory(curve, small_camera, DENSE))
-    hypotheses = [rest, *uniform, *regional]
+    longest = 0.6 * min(small_shape)
+    moving = [h for h in (*uniform, *regional) if h.extent < longest]
+    hypotheses = [rest, *moving]
     costs: list[float] = []
     for i, hypothesis in enumerate(hypotheses):
         steps = implausibility_steps(*middle(grey[None], hypothesis), noise)
         start, stop = (0.8 + 0.2 * (i + k) / len(hypotheses) for k in (0, 1))
         label = f"Judging hypothesis {i + 1} of {len(hypotheses)}"
         costs.append((yield from within(steps, start, stop, "estimate", label)))
-    best = min(range(1, len(hypotheses)), key=costs.__getitem__)
+    best = min(range(1, len(hypotheses)), key=costs.__getitem__, default=0)
     chosen = hypotheses[best]
-    own = (best - 1) % len(STARTS)
-    spread = min(path_error(uniform[own], other) for other in uniform if other is not uniform[own])
+    spread = _spread(chosen, uniform, regional)
     agreement = spread / max(path_error(chosen, rest), 1e-6)
     # Real pictures are never explained exactly; when two starts tell the same story it
     # may leave more than the picture as it is, which explains itself.
