@@ -35,6 +35,7 @@ from .tiles import Tiling
 
 SATURATED = 0.985
 _LEAST_SIGMA = 1.5 / 255
+_LEAST_BLIND_SIGMA = 0.01
 
 
 class Prior(Protocol):
@@ -162,7 +163,7 @@ def restore_steps(
     height, width = image.shape[-2:]
     sigma = max(estimate_noise(image) if noise is None else noise, _LEAST_SIGMA)
     if blind:
-        sigma *= prior.blind_factor
+        sigma = max(sigma * prior.blind_factor, _LEAST_BLIND_SIGMA)
     iterations = prior.iterations
     corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
     margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4

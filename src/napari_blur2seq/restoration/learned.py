@@ -20,7 +20,7 @@ class LearnedPrior:
     iterations = 6
     first_sigma = 0.1
     strength = 0.3
-    blind_factor = 2.0
+    blind_factor = 1.0
 
     def __init__(self, network: Denoiser) -> None:
         self.network = network

@@ -1,0 +1,102 @@
+"""The kernel-based estimate, step by step, on pictures shaken on purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import coffee
+
+import napari_blur2seq as b2s
+from napari_blur2seq import shake
+from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory
+from napari_blur2seq.estimate.kernel_based import grey_and_mask
+from napari_blur2seq.estimate.regions import gather
+from napari_blur2seq.estimate.uniform import uniform_kernel
+from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
+from napari_blur2seq.metrics import path_error
+from napari_blur2seq.motion_blur import local_kernels
+
+SHAPE = (200, 240)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shaken():
+    """A sharp picture, its motion in the image plane, and the shaken picture."""
+    sharp = coffee()[80 : 80 + SHAPE[0], 200 : 200 + SHAPE[1]]
+    trajectory = shake.simulate_tremor(SHAPE, extent=9.0, roll_ratio=0.0, seed=4)
+    return sharp, trajectory, b2s.blur(sharp, trajectory, noise=0.005)
+
+
+def tensor(image):
+    return torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)
+
+
+def test_divergence_is_the_adjoint_of_differences():
+    generator = torch.Generator().manual_seed(0)
+    u, a, b = torch.randn(3, 15, 22, dtype=torch.float64, generator=generator)
+    dx, dy = differences(u)
+    assert torch.allclose((dx * a + dy * b).sum(), (u * divergence(a, b)).sum())
+
+
+def test_transfer_functions_convolve():
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(24, 30, generator=generator)
+    kernel = torch.zeros(1, 5, 5)
+    kernel[0, 1, 4] = 1  # moves the picture by (x, y) = (2, -1)
+    spectrum = torch.fft.rfft2(picture) * transfer_functions(kernel, (24, 30))[0]
+    moved = torch.fft.irfft2(spectrum, s=(24, 30))
+    assert torch.allclose(moved, torch.roll(picture, (-1, 2), (0, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 37, 97, 251])
+def test_fast_size_is_even_and_no_smaller(n):
+    assert fast_size(n) >= n
+    assert fast_size(n) % 2 == 0
+
+
+def test_curve_follows_the_kernel_of_a_known_motion(shaken):
+    _, trajectory, _ = shaken
+    fine = trajectory.resample(200)
+    kernel = torch.from_numpy(local_kernels(fine, [[SHAPE[1] / 2, SHAPE[0] / 2]])[0])
+    fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
+    rest = b2s.Trajectory.zero(SHAPE, 64)
+    assert path_error(trajectory, fitted) < 0.25 * path_error(trajectory, rest)
+
+
+def test_uniform_kernel_of_a_shaken_picture(shaken):
+    _, trajectory, blurry = shaken
+    grey, mask = grey_and_mask(tensor(blurry))
+    *_, (fraction, kernel) = uniform_kernel(grey, mask, 0.5, 2.0)
+    assert fraction == 1.0
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+    assert float(kernel.min()) >= 0
+    fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
+    rest = b2s.Trajectory.zero(SHAPE, 64)
+    assert path_error(trajectory, fitted) < 0.6 * path_error(trajectory, rest)
+
+
+def test_saturated_pixels_are_masked():
+    image = torch.full((3, 40, 40), 0.5)
+    image[:, 20, 20] = 1
+    _, mask = grey_and_mask(image)
+    assert mask[18:23, 18:23].sum() == 0
+    assert mask.sum() == 40 * 40 - 25
+
+
+def test_evidence_is_strongest_at_the_true_displacements(shaken):
+    """The correlation of sharp and blurry gradients is high along the motion's path."""
+    _, trajectory, blurry = shaken
+    grey, mask = grey_and_mask(tensor(blurry))
+    evidence = gather(grey, mask, trajectory, 2e-3)
+    reach = evidence.cross.shape[-1] // 2
+    table = evidence.cross.sum(0)
+    path = trajectory.paths([[SHAPE[1] / 2, SHAPE[0] / 2]])[:, 0].round().astype(int) + reach
+    on_path = float(table[path[:, 1], path[:, 0]].mean())
+    assert on_path > 3 * float(table.abs().mean())

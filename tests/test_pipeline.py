@@ -1,0 +1,200 @@
+"""deblur, restore and blur through their public entry points."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from skimage.data import coffee
+
+import napari_blur2seq as b2s
+from napari_blur2seq import shake
+from napari_blur2seq.metrics import aligned_scores, path_error
+from napari_blur2seq.models import registry
+from napari_blur2seq.pipeline import Options, deblur_steps
+
+SHAPE = (200, 240)
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    return coffee()[80 : 80 + SHAPE[0], 200 : 200 + SHAPE[1]]
+
+
+@pytest.fixture(scope="module")
+def trajectory():
+    return shake.simulate_tremor(SHAPE, extent=9.0, roll_ratio=0.3, seed=4)
+
+
+@pytest.fixture(scope="module")
+def blurry(sharp, trajectory):
+    return b2s.blur(sharp, trajectory, noise=0.005)
+
+
+@pytest.fixture(scope="module")
+def deblurred(blurry):
+    """Result and events of one run for all the tests that look at it."""
+    events = []
+    return b2s.deblur(blurry, progress=events.append), events
+
+
+def psnr(image, reference):
+    return aligned_scores(image, reference).psnr
+
+
+@pytest.mark.parametrize("prior", ["sparse", "learned"])
+def test_restore_with_the_true_trajectory(sharp, trajectory, blurry, prior):
+    restored = b2s.restore(blurry, trajectory, prior=prior)
+    assert restored.shape == blurry.shape
+    assert restored.dtype == blurry.dtype
+    assert psnr(restored, sharp) > psnr(blurry, sharp) + 4
+
+
+def test_learned_prior_is_better_than_the_sparse_one(sharp, trajectory, blurry):
+    learned, sparse = (b2s.restore(blurry, trajectory, prior=p) for p in ("learned", "sparse"))
+    assert psnr(learned, sharp) > psnr(sparse, sharp) + 0.5
+
+
+def test_borders_do_not_ring(sharp, trajectory, blurry):
+    """The outermost pixels are not much worse than the rest."""
+    restored = b2s.restore(blurry, trajectory).astype(float)
+    error = np.abs(restored - sharp).mean(axis=2)
+    frame = np.ones(SHAPE, bool)
+    frame[3:-3, 3:-3] = False
+    assert error[frame].mean() < 4 * error[~frame].mean()
+
+
+def test_saturated_lights_do_not_ring():
+    """A light brighter than the range leaves no dark halo."""
+    scene = np.full(SHAPE, 0.2)
+    scene[90:96, 110:116] = 6.0
+    motion = shake.simulate_tremor(SHAPE, extent=9.0, seed=4)
+    shot = np.clip(b2s.blur(scene, motion), 0, 1)
+    restored = b2s.restore(shot, motion, prior="sparse")
+    assert restored.min() > 0.1
+
+
+def test_deblur_comes_closer_to_the_truth(sharp, trajectory, blurry, deblurred):
+    result, _ = deblurred
+    assert psnr(result.sharp, sharp) > psnr(blurry, sharp) + 1.5
+    rest = b2s.Trajectory.zero(SHAPE)
+    assert path_error(trajectory, result.trajectory) < 0.6 * path_error(trajectory, rest)
+
+
+def test_parts_of_a_result_belong_together(blurry, deblurred):
+    result, _ = deblurred
+    assert result.sharp.shape == result.reblurred.shape == blurry.shape
+    assert result.sequence.shape == (25, *blurry.shape) == result.frames.shape
+    assert result.sequence.dtype == blurry.dtype
+    mean = result.sequence.astype(float).mean(axis=0)
+    assert np.abs(mean - result.reblurred).max() <= 1  # rounding to 8 bits
+    assert np.abs(result.trajectory.rotations.mean(axis=0)).max() < 1e-9
+    assert result.metadata["certainty"]["spread_px"] >= 0
+
+
+def test_progress_never_falls_and_ends_at_one(deblurred):
+    _, events = deblurred
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {event.stage for event in events} == {"estimate", "restore", "sequence"}
+
+
+def test_same_input_and_seed_same_output(blurry, deblurred):
+    small = blurry[:96, :96]
+    first, second = (b2s.deblur(small, seed=3) for _ in range(2))
+    assert np.array_equal(first.sharp, second.sharp)
+    assert first.trajectory == second.trajectory
+
+
+def test_cancel_between_any_two_events(blurry):
+    steps = deblur_steps(blurry[:64, :64])
+    for _ in range(5):
+        next(steps)
+    steps.close()
+
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        raise Stop
+
+    with pytest.raises(Stop):
+        b2s.deblur(blurry[:64, :64], progress=stop)
+
+
+def test_gradients_stay_on_for_the_caller(blurry):
+    import torch
+
+    steps = deblur_steps(blurry[:64, :64])
+    next(steps)
+    next(steps)
+    assert torch.is_grad_enabled()
+    steps.close()
+
+
+def test_sharp_picture_is_not_harmed(sharp):
+    still = b2s.Trajectory.zero(SHAPE)
+    assert psnr(b2s.restore(sharp, still), sharp) > 36
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda a: a[..., 0],
+        lambda a: a.astype(np.uint16) * 257,
+        lambda a: a.astype(np.float32) * 100 - 30,
+        lambda a: np.dstack(
+            [a, np.arange(a.shape[0] * a.shape[1]).reshape(a.shape[:2]) % 251]
+        ).astype(np.uint8),
+    ],
+    ids=["grey", "uint16", "float range", "alpha"],
+)
+def test_same_kind_of_image_out(blurry, convert):
+    image = convert(blurry[:65, :83])
+    result = b2s.deblur(image, n_poses=7)
+    for out in (result.sharp, result.reblurred):
+        assert out.shape == image.shape
+        assert out.dtype == image.dtype
+    assert result.sequence.shape == (7, *image.shape)
+    if image.ndim == 3 and image.shape[2] == 4:
+        assert np.array_equal(result.sharp[..., 3], image[..., 3])
+
+
+def test_smallest_image():
+    image = np.random.default_rng(0).random((32, 32))
+    assert b2s.deblur(image).sharp.shape == (32, 32)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"noise": -1}, {"prior": "best"}, {"n_poses": 1}, {"device": "abacus"}, {"sharpness": 3}],
+)
+def test_bad_options_are_named(blurry, options):
+    with pytest.raises(b2s.OptionError, match=r"\."):
+        b2s.deblur(blurry, **options)
+
+
+@pytest.mark.parametrize("focal_length", [0, -5, float("nan"), float("inf")])
+def test_bad_focal_length(blurry, focal_length):
+    with pytest.raises(b2s.CameraError, match="focal length"):
+        b2s.deblur(blurry, focal_length=focal_length)
+
+
+def test_trajectory_of_another_image(blurry):
+    with pytest.raises(b2s.TrajectoryError, match="belongs to an image"):
+        b2s.restore(blurry, b2s.Trajectory.zero((50, 60)))
+
+
+def test_options_are_documented():
+    for field in dataclasses.fields(Options):
+        assert f"{field.name} :" in (Options.__doc__ or "")
+
+
+def test_damaged_weights_are_refused(monkeypatch):
+    entries = {name: dict(entry) for name, entry in registry._entries().items()}
+    entries["denoiser"]["sha256"] = "0" * 64
+    monkeypatch.setattr(registry, "_entries", lambda: entries)
+    with pytest.raises(registry.WeightsError, match="damaged"):
+        registry.load_state("denoiser")
