@@ -98,16 +98,16 @@ def deblur(
     from .pipeline import Options
     from .progress import run
 
-    options = Options(
-        focal_length=focal_length,
-        n_poses=poses,
-        refine=refine,
-        noise=noise,
-        linear=linear,
-        device=device,
-        seed=seed,
-    )
     with _bad_input():
+        options = Options(
+            focal_length=focal_length,
+            n_poses=poses,
+            refine=refine,
+            noise=noise,
+            linear=linear,
+            device=device,
+            seed=seed,
+        )
         _check(options)
         _make_folder(output)
     paths, missing = batch.find_pictures(inputs)
@@ -236,14 +236,9 @@ def _check(options: Options) -> None:
     """Say what is wrong with the options before any file is opened."""
     from . import devices
     from .camera import Camera
-    from .errors import OptionError
 
     devices.resolve(options.device)
     Camera.for_image((1, 1), options.focal_length)
-    if options.n_poses < 2:
-        raise OptionError(f"--poses must be at least 2, not {options.n_poses}.")
-    if options.noise is not None:
-        _check_noise(options.noise)
 
 
 def _check_noise(noise: float) -> None:
