@@ -147,7 +147,7 @@ class Options:
     device : str
         ``"auto"``, or a name from `devices.available`.
     seed : int
-        For the starts of the estimate.
+        Of random numbers; the present estimate draws none.
     """
 
     focal_length: float | None = None
@@ -205,7 +205,7 @@ def _deblur_tensor(
     device = resolve(options.device)
     prior, prior_name = load_prior(options.prior, device)
     tensor = torch.from_numpy(working).to(device)
-    estimate = yield from within(estimate_steps(tensor, camera, seed=options.seed), 0.0, 0.6)
+    estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
     trajectory = estimate.trajectory.resample(options.n_poses).centered()
     if estimate.moves:
         steps = restore_steps(tensor, estimate.trajectory, prior, noise=options.noise, blind=True)

@@ -80,14 +80,6 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     return small.clamp(0, 1), size[1] / width
 
 
-def refine_on_regions(
-    grey: Tensor, mask: Tensor, curve: Tensor, camera: Camera, weight: float
-) -> Tensor:
-    """Fit a curve (K, 3), now with roll, to the regions once."""
-    evidence = gather(grey, mask, to_trajectory(curve, camera, DENSE), weight)
-    return fit(curve[None], evidence, camera, steps=100, rate=0.35, smoothness=0.1)[0][0]
-
-
 def middle(image: Tensor, trajectory: Trajectory) -> tuple[Tensor, Trajectory]:
     """The middle of a picture (C, H, W), at most `_JUDGED_SIDE` px a side, and its trajectory."""
     height, width = image.shape[-2:]
@@ -135,7 +127,7 @@ def _spread(chosen: Trajectory, *families: list[Trajectory]) -> float:
     return min(path_error(chosen, other) for other in family if other is not chosen)
 
 
-def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Estimate]:
+def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
 
     Yields
@@ -166,10 +158,15 @@ def estimate_steps(image: Tensor, camera: Camera, *, seed: int = 0) -> Steps[Est
         curve = fit_kernel(kernel)
         uniform.append(to_trajectory(curve, small_camera, DENSE))
         for j in range(_REGION_ROUNDS):
-            part = 0.6 + 0.4 * j / _REGION_ROUNDS
-            yield Progress("estimate", done + share * part, "Fitting the trajectory to the regions")
-            weight = _EDGE_WEIGHT / 1.2**j
-            finer = refine_on_regions(grey, mask, curve, small_camera, weight)
+            part = done + share * (0.6 + 0.4 * j / _REGION_ROUNDS)
+            yield Progress("estimate", part, "Looking at the edges of the regions")
+            current = to_trajectory(curve, small_camera, DENSE)
+            evidence = gather(grey, mask, current, _EDGE_WEIGHT / 1.2**j)
+            yield Progress("estimate", part, "Fitting the trajectory to the regions")
+            fitted, _ = fit(
+                curve[None], evidence, small_camera, steps=100, rate=0.35, smoothness=0.1
+            )
+            finer = fitted[0]
             # Regions without texture hold nothing back; a motion twice as long is not finer.
             if to_trajectory(finer, small_camera, DENSE).extent > 2 * uniform[-1].extent + 4:
                 break
