@@ -123,12 +123,9 @@ class Camera:
         """
         from scipy.spatial.transform import Rotation
 
-        matrix = self.matrix
-        return (
-            matrix
-            @ Rotation.from_rotvec(np.array(rotations, dtype=np.float64)).as_matrix()
-            @ np.linalg.inv(matrix)
-        )
+        poses = Rotation.from_rotvec(np.array(rotations, dtype=np.float64)).as_matrix()
+        result: NDArray[np.float64] = self.matrix @ poses @ np.linalg.inv(self.matrix)
+        return result
 
     def scaled(self, factor_y: float, factor_x: float, image_shape: tuple[int, int]) -> Camera:
         """Camera of the same picture resized (pixel edges, not centres, coincide)."""

@@ -32,8 +32,8 @@ STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 DENSE = 64
 _KERNEL_PIXELS = 700_000
 _REGION_ROUNDS = 3
-_ALLOWANCE = 1.0
-_AGREEMENT = 0.25
+_ALLOWANCE = 1.2
+_DISAGREEMENT = 0.4
 _EDGE_WEIGHT = 2e-3
 _JUDGED_SIDE = 512
 # No hypothesis is judged by less: real pictures have errors other than noise.
@@ -185,9 +185,9 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     chosen = hypotheses[best]
     spread = _spread(chosen, uniform, regional)
     agreement = spread / max(path_error(chosen, rest), 1e-6)
-    # Real pictures are never explained exactly; when two starts tell the same story it
-    # may leave more than the picture as it is, which explains itself.
-    allowance = _ALLOWANCE if agreement < _AGREEMENT else 0.0
+    # Real pictures are never explained exactly; the more two starts tell the same story,
+    # the more it may leave than the picture as it is, which explains itself.
+    allowance = _ALLOWANCE * max(0.0, 1 - agreement / _DISAGREEMENT)
     moves = chosen.extent > 0 and costs[best] < costs[0] + allowance
     if not moves:
         chosen = rest

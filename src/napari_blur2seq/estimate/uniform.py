@@ -58,7 +58,7 @@ def uniform_kernel(
         Current kernel, odd sides, non-negative, sum 1; full resolution at the end.
     """
     # A picture says nothing about blur that is not small beside it.
-    max_size = max(5, min(max_size, min(image.shape) // 3)) // 2 * 2 + 1
+    max_size = max(5, min(max_size, min(image.shape) // 2)) // 2 * 2 + 1
     levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
     levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
     total = sum(2.0**-s for s in range(levels))
