@@ -313,8 +313,7 @@ def restore(
         Like the input.
     """
     chosen = _options(noise=noise, prior=prior, linear=linear, device=device)
-    working, form = to_working(image, linear)
-    _check_shapes(working, trajectory)
+    working, form = _working_for(trajectory, image, linear)
 
     import torch
 
@@ -360,8 +359,7 @@ def blur(
         Like the input.
     """
     chosen = _options(noise=noise, linear=linear, device=device, seed=seed)
-    working, form = to_working(image, linear)
-    _check_shapes(working, trajectory)
+    working, form = _working_for(trajectory, image, linear)
 
     import torch
 
@@ -388,13 +386,18 @@ def _options(**values: Any) -> Options:
     return Options(**values)
 
 
-def _check_shapes(working: NDArray[np.float32], trajectory: Trajectory) -> None:
+def _working_for(
+    trajectory: Trajectory, image: ArrayLike, linear: bool
+) -> tuple[NDArray[np.float32], ImageFormat]:
+    """The working image, after a look at whether the trajectory belongs to it."""
+    working, form = to_working(image, linear)
     if working.shape[1:] != trajectory.image_shape:
         raise TrajectoryError(
             f"The trajectory belongs to an image of {trajectory.image_shape[1]} x "
             f"{trajectory.image_shape[0]} px, the image has {working.shape[2]} x "
             f"{working.shape[1]} px."
         )
+    return working, form
 
 
 def _version() -> str:
