@@ -92,6 +92,25 @@ def test_progress_never_falls_and_ends_at_one(deblurred):
     assert {event.stage for event in events} == {"estimate", "restore", "sequence"}
 
 
+def test_previews_are_like_the_input(blurry, deblurred):
+    _, events = deblurred
+    previews = [event.preview for event in events if event.preview is not None]
+    assert len(previews) >= 6
+    assert all(p.shape == blurry.shape and p.dtype == blurry.dtype for p in previews)
+    assert {event.stage for event in events if event.preview is not None} == {"restore"}
+
+
+def test_large_picture_pauses_between_its_parts():
+    """Nothing larger than a few hundred thousand pixels is worked on between two events."""
+    image = np.tile(coffee()[::2, ::2].mean(axis=2).astype(np.uint8), (5, 5))
+    assert image.shape == (1000, 1500)
+    motion = shake.simulate_tremor(image.shape, extent=8.0)
+    for prior, least in (("sparse", 8 * 6), ("learned", 6 * 12)):
+        events = []
+        b2s.restore(image, motion, prior=prior, progress=events.append)
+        assert len(events) > least
+
+
 def test_same_input_and_seed_same_output(blurry, deblurred):
     small = blurry[:96, :96]
     first, second = (b2s.deblur(small, seed=3) for _ in range(2))

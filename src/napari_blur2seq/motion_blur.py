@@ -25,11 +25,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .camera import inverse_homographies
+from .progress import Parts, finish
 from .trajectory import Trajectory
 
 # Pixels sampled at a time: large enough to hide the calls, small enough for the cache.
 _CHUNK_CPU = 1 << 18
 _CHUNK_GPU = 1 << 23
+# Samples between two pauses of `MotionBlur.parts`: a fraction of a second on one core.
+_PAUSE = 1 << 24
 
 
 def _normalised(inverse: Tensor, height: int, width: int) -> Tensor:
@@ -100,15 +103,24 @@ def _axes(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _forward(image: Tensor, rows: Tensor) -> Tensor:
+    return finish(_forward_parts(image, rows))
+
+
+def _forward_parts(image: Tensor, rows: Tensor) -> Parts[Tensor]:
     height, width = image.shape[-2:]
     y, x = _axes(image)
     result = torch.zeros_like(image)
     weight = 1.0 / rows.shape[0]
     chunk = _CHUNK_CPU if image.device.type == "cpu" else _CHUNK_GPU
+    samples, pause = 0, _PAUSE
     for poses, band in _bands(rows.shape[0], height, width, image.device, chunk):
         grid = _grid(rows[poses], y[band], x)
         for b in range(image.shape[0]):
             result[b, :, band] += _sample(image[b : b + 1], grid).sum(0)
+        samples += grid.shape[0] * grid.shape[1] * width
+        if samples >= pause:
+            pause += _PAUSE
+            yield samples / (rows.shape[0] * height * width)
     return result.mul_(weight)
 
 
@@ -231,6 +243,11 @@ class MotionBlur:
         """``A u``; image of shape (B, C, H, W)."""
         self._check(image)
         return _forward(image, self._rows)
+
+    def parts(self, image: Tensor) -> Parts[Tensor]:
+        """``A u`` with a pause every few hundred milliseconds, to stop or to report."""
+        self._check(image)
+        return _forward_parts(image, self._rows)
 
     def adjoint(self, image: Tensor) -> Tensor:
         """``A^T v``, exact, reflection at the border included; shape (B, C, H, W)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from .errors import OptionError, TrajectoryError
 from .images import ImageFormat, to_working
 from .progress import Progress, Steps, run, within
 from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_POSES = 25
 
@@ -208,8 +211,10 @@ def _deblur_tensor(
     estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
     trajectory = estimate.trajectory.resample(options.n_poses).centered()
     if estimate.moves:
-        steps = restore_steps(tensor, estimate.trajectory, prior, noise=options.noise, blind=True)
-        sharp = yield from within(steps, 0.6, 0.98)
+        steps = restore_steps(
+            tensor, estimate.trajectory, prior, noise=options.noise, blind=True, preview=True
+        )
+        sharp = yield from within(_encoded(steps, form), 0.6, 0.98)
     else:
         sharp = tensor.clamp(0, 1)
     yield Progress("sequence", 0.98, "Blurring the result again")
@@ -234,6 +239,19 @@ def _deblur_tensor(
     )
     yield Progress("sequence", 1.0, "Done")
     return result
+
+
+def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
+    """The same events with their previews like the input."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if event.preview is not None:
+            opaque = replace(form, alpha=None)
+            event = replace(event, preview=opaque.encode(event.preview))
+        yield event
 
 
 def deblur(

@@ -35,6 +35,27 @@ class Progress:
 
 
 Steps = Generator[Progress, None, T]
+# A computation below the level of messages: yields the share of it that is done.
+Parts = Generator[float, None, T]
+
+
+def finish(parts: Parts[T]) -> T:
+    """Run to the end in one go."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def announced(parts: Parts[T], stage: Stage, start: float, stop: float, message: str) -> Steps[T]:
+    """Pass on the shares of one computation as events, from `start` to `stop` of all the work."""
+    while True:
+        try:
+            share = next(parts)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield Progress(stage, start + (stop - start) * share, message)
 
 
 def within(

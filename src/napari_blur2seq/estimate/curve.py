@@ -29,10 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera, rotation_matrices
+from ..progress import Parts, finish
 from ..trajectory import Trajectory
 
 POSES = 48
 MOST_COEFFICIENTS = 16
+_PAUSE = 20
 
 
 def cosine_basis(count: int, order: int) -> Tensor:
@@ -111,8 +113,8 @@ def fit(
     smoothness: float,
     roll: bool = True,
     free_gain: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Lower the energy of many curves at once by gradient descent (Adam).
+) -> Parts[tuple[Tensor, Tensor]]:
+    """Lower the energy of many curves at once by gradient descent (Adam), with pauses.
 
     Parameters
     ----------
@@ -157,6 +159,8 @@ def fit(
         length = rate * (0.02 + 0.5 + 0.5 * math.cos(math.pi * step / steps))
         change = first / (1 - 0.9**step) / ((second / (1 - 0.98**step)).sqrt() + 1e-8)
         values.data.sub_(length * change)
+        if step % _PAUSE == 0:
+            yield step / steps
     with torch.no_grad():
         final = objective()
         order = final.argsort()
@@ -196,15 +200,17 @@ def fit_kernel(kernel: Tensor) -> Tensor:
         1 / (4 * math.pi * sigma**2),
     )
     camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
-    fitted, _ = fit(
-        curve[None],
-        evidence,
-        camera,
-        steps=120,
-        rate=0.15 + 0.01 * side,
-        smoothness=1e-3,
-        roll=False,
-        free_gain=False,
+    fitted, _ = finish(
+        fit(
+            curve[None],
+            evidence,
+            camera,
+            steps=120,
+            rate=0.15 + 0.01 * side,
+            smoothness=1e-3,
+            roll=False,
+            free_gain=False,
+        )
     )
     return fitted[0]
 

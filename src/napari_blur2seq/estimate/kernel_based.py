@@ -19,7 +19,7 @@ from ..camera import Camera
 from ..fourier import differences
 from ..metrics import path_error
 from ..motion_blur import MotionBlur
-from ..progress import Progress, Steps, within
+from ..progress import Progress, Steps, announced, within
 from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_steps
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
@@ -158,14 +158,15 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
         curve = fit_kernel(kernel)
         uniform.append(to_trajectory(curve, small_camera, DENSE))
         for j in range(_REGION_ROUNDS):
-            part = done + share * (0.6 + 0.4 * j / _REGION_ROUNDS)
-            yield Progress("estimate", part, "Looking at the edges of the regions")
+            start, stop = (done + share * (0.6 + 0.4 * (j + k) / _REGION_ROUNDS) for k in (0, 1))
+            halfway = (start + stop) / 2
             current = to_trajectory(curve, small_camera, DENSE)
-            evidence = gather(grey, mask, current, _EDGE_WEIGHT / 1.2**j)
-            yield Progress("estimate", part, "Fitting the trajectory to the regions")
-            fitted, _ = fit(
-                curve[None], evidence, small_camera, steps=100, rate=0.35, smoothness=0.1
-            )
+            message = "Looking at the edges of the regions"
+            parts = gather(grey, mask, current, _EDGE_WEIGHT / 1.2**j)
+            evidence = yield from announced(parts, "estimate", start, halfway, message)
+            message = "Fitting the trajectory to the regions"
+            fitting = fit(curve[None], evidence, small_camera, steps=100, rate=0.35, smoothness=0.1)
+            fitted, _ = yield from announced(fitting, "estimate", halfway, stop, message)
             finer = fitted[0]
             # Regions without texture hold nothing back; a motion twice as long is not finer.
             if to_trajectory(finer, small_camera, DENSE).extent > 2 * uniform[-1].extent + 4:

@@ -12,12 +12,14 @@ from torch.fft import irfft2, rfft2
 
 from ..fourier import differences, fast_size, transfer_functions
 from ..motion_blur import local_kernels
+from ..progress import Parts
 from ..trajectory import Trajectory
 from .curve import Evidence
 from .latent import periodic, sharp_edges, strongest
 
 _SIDE = 96
 _MOST = 36
+_BATCH = 9
 
 
 def regions(shape: tuple[int, int], reach: int) -> tuple[int, list[tuple[int, int]]]:
@@ -36,8 +38,10 @@ def regions(shape: tuple[int, int], reach: int) -> tuple[int, list[tuple[int, in
     return side, [(y, x) for y in tops for x in lefts]
 
 
-def gather(image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float) -> Evidence:
+def gather(image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float) -> Parts[Evidence]:
     """Edge-only latent image of each region, and its correlations with the blurry one.
+
+    Pauses after every few regions.
 
     Parameters
     ----------
@@ -63,9 +67,13 @@ def gather(image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float) -
     valid = torch.stack([trusted[y : y + size, x : x + size] for y, x in corners])
     inside = slice(before, before + side)
     blurry = torch.stack(differences(pictures), 1) * valid[:, None]
-    latent = sharp_edges(
-        periodic(pictures, ring // 2), transfer_functions(kernels, (size, size)), weight
-    )
+    parts = []
+    for first in range(0, len(pictures), _BATCH):
+        part = slice(first, first + _BATCH)
+        transfer = transfer_functions(kernels[part], (size, size))
+        parts.append(sharp_edges(periodic(pictures[part], ring // 2), transfer, weight))
+        yield first / len(pictures)
+    latent = torch.cat(parts)
     sharp = torch.stack(differences(latent), 1) * valid[:, None]
     core = torch.zeros_like(sharp)  # only edges whose blur lies within the tile
     core[..., inside, inside] = sharp[..., inside, inside]

@@ -24,18 +24,20 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..camera import Camera
 from ..fourier import fast_size, transfer_functions
 from ..motion_blur import MotionBlur, local_kernels
-from ..progress import Progress, Steps
+from ..progress import Parts, Progress, Steps, announced
 from ..trajectory import Trajectory
 from .tiles import Tiling
 
 SATURATED = 0.985
 _LEAST_SIGMA = 1.5 / 255
 _LEAST_BLIND_SIGMA = 0.01
+_PREVIEW_SIDE = 1024
 
 
 class Prior(Protocol):
@@ -59,7 +61,7 @@ class Prior(Protocol):
     strength: float
     blind_factor: float
 
-    def __call__(self, image: Tensor, sigma: float) -> Tensor:
+    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
         ...
 
@@ -118,7 +120,7 @@ class LocalInverse:
         side = self.tiling.size
         return transfer_functions(self._kernels[index], (side, side))[:, None]
 
-    def __call__(self, residual: Tensor, ridge: float) -> Tensor:
+    def __call__(self, residual: Tensor, ridge: float) -> Parts[Tensor]:
         """``conj(k) r / (|k|^2 + ridge)`` of a picture (C, H, W), tile by tile."""
         padded = self.tiling.pad(residual)
         result = torch.zeros_like(residual)
@@ -129,6 +131,7 @@ class LocalInverse:
             corrected = torch.fft.rfft2(tiles) * spectra.conj() / (spectra.abs().square() + ridge)
             tiles = torch.fft.irfft2(corrected, s=(self.tiling.size, self.tiling.size))
             self.tiling.add(result, tiles, index)
+            yield index.stop / len(self.tiling)
         return result
 
 
@@ -139,8 +142,9 @@ def restore_steps(
     *,
     noise: float | None = None,
     blind: bool = False,
+    preview: bool = False,
 ) -> Steps[Tensor]:
-    """Restore (C, H, W) in [0, 1] given the trajectory; yields after every half step.
+    """Restore (C, H, W) in [0, 1] given the trajectory, with a pause every fraction of a second.
 
     Parameters
     ----------
@@ -154,6 +158,8 @@ def restore_steps(
         Standard deviation of the noise; estimated when not given.
     blind : bool
         Whether the trajectory is an estimate, whose errors act like noise.
+    preview : bool
+        Whether events carry the picture so far, reduced, shape (C, h, w).
 
     Returns
     -------
@@ -175,18 +181,32 @@ def restore_steps(
     saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
     z = observed
     sigmas = np.geomspace(max(prior.first_sigma, sigma), sigma, iterations)
+    inner = slice(margin, -margin)
     for k, level in enumerate(sigmas):
-        residual = (observed - blur(z[None])[0]) * mask
+        part = 1 / iterations
+        label = f"Restoring: data step {k + 1} of {iterations}"
+        start = k * part
+        reblurred = yield from announced(
+            blur.parts(z[None]), "restore", start, start + 0.2 * part, label
+        )
+        residual = (observed - reblurred[0]) * mask
         # Above the clipping level any value is right: only a shortfall is a residual.
         residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
         ridge = prior.strength * float(sigma / level) ** 2
-        u = z + inverse(residual, ridge)
-        yield Progress(
-            "restore", (k + 0.5) / iterations, f"Restoring: data step {k + 1} of {iterations}"
+        u = z + (
+            yield from announced(
+                inverse(residual, ridge), "restore", start + 0.2 * part, start + 0.5 * part, label
+            )
         )
-        z = prior(u[None], float(level))[0]
-        yield Progress(
-            "restore", (k + 1) / iterations, f"Restoring: denoising {k + 1} of {iterations}"
-        )
-    inner = slice(margin, -margin)
+        label = f"Restoring: denoising {k + 1} of {iterations}"
+        cleaned = prior(u[None], float(level))
+        z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
+        if preview:
+            yield Progress("restore", start + part, label, _reduced(z[:, inner, inner]))
     return z[:, inner, inner].clamp(0, 1)
+
+
+def _reduced(image: Tensor) -> NDArray[np.float32]:
+    """At most `_PREVIEW_SIDE` px a side, by leaving out pixels."""
+    step = math.ceil(max(image.shape[-2:]) / _PREVIEW_SIDE)
+    return np.asarray(image[:, ::step, ::step].clamp(0, 1).cpu().numpy())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ..progress import Parts
 from .denoiser import Denoiser
+from .tiles import filtered
 
-_TILE = 512
+_TILE = 384
 _MARGIN = 32
 
 
@@ -25,20 +26,11 @@ class LearnedPrior:
     def __init__(self, network: Denoiser) -> None:
         self.network = network
 
-    def __call__(self, image: Tensor, sigma: float) -> Tensor:
+    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`; C is 1 or 3."""
-        height, width = image.shape[-2:]
-        result = torch.empty_like(image)
-        for top in range(0, height, _TILE):
-            for left in range(0, width, _TILE):
-                y0, x0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
-                y1, x1 = min(height, top + _TILE + _MARGIN), min(width, left + _TILE + _MARGIN)
-                tile = image[..., y0:y1, x0:x1]
-                clean = self.network(tile.expand(-1, 3, -1, -1), sigma)
-                if image.shape[1] == 1:
-                    clean = clean.mean(1, keepdim=True)
-                h, w = min(_TILE, height - top), min(_TILE, width - left)
-                result[..., top : top + h, left : left + w] = clean[
-                    ..., top - y0 : top - y0 + h, left - x0 : left - x0 + w
-                ]
-        return result
+
+        def denoise(block: Tensor) -> Tensor:
+            clean: Tensor = self.network(block.expand(-1, 3, -1, -1), sigma)
+            return clean.mean(1, keepdim=True) if block.shape[1] == 1 else clean
+
+        return filtered(image, _TILE, _MARGIN, denoise)

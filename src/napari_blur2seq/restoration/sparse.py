@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 from ..fourier import differences, divergence, laplacian
+from ..progress import Parts
+from .tiles import filtered
+
+_TILE = 640
+_MARGIN = 32
 
 
 def shrink(magnitude: Tensor, weight: float, power: float) -> Tensor:
@@ -52,8 +57,11 @@ class SparseGradientPrior:
     def __init__(self, weight: float = 3.5, power: float = 0.7, rounds: int = 5) -> None:
         self.weight, self.power, self.rounds = weight, power, rounds
 
-    def __call__(self, image: Tensor, sigma: float) -> Tensor:
-        """Denoise (B, C, H, W) of noise `sigma`."""
+    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`."""
+        return filtered(image, _TILE, _MARGIN, lambda block: self._denoise(block, sigma))
+
+    def _denoise(self, image: Tensor, sigma: float) -> Tensor:
         height, width = image.shape[-2:]
         frequencies = laplacian((height, width), image.device)
         data = torch.fft.rfft2(image)

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..progress import Parts
+
+
+def filtered(
+    image: Tensor, side: int, margin: int, function: Callable[[Tensor], Tensor]
+) -> Parts[Tensor]:
+    """Filter (1, C, H, W) block by block, each with `margin` px around it to throw away.
+
+    Memory does not grow with the picture, and there is a pause after every block.
+    """
+    height, width = image.shape[-2:]
+    result = torch.empty_like(image)
+    corners = [(y, x) for y in range(0, height, side) for x in range(0, width, side)]
+    for i, (top, left) in enumerate(corners):
+        y0, x0 = max(0, top - margin), max(0, left - margin)
+        y1, x1 = min(height, top + side + margin), min(width, left + side + margin)
+        block = function(image[..., y0:y1, x0:x1])
+        h, w = min(side, height - top), min(side, width - left)
+        result[..., top : top + h, left : left + w] = block[
+            ..., top - y0 : top - y0 + h, left - x0 : left - x0 + w
+        ]
+        yield (i + 1) / len(corners)
+    return result
 
 
 class Tiling:
