@@ -35,6 +35,8 @@ from ..trajectory import Trajectory
 POSES = 48
 MOST_COEFFICIENTS = 16
 _PAUSE = 20
+# Standard deviation of the smoothing of kernels, px: they are known no better.
+_SOFTNESS = 0.8
 
 
 def cosine_basis(count: int, order: int) -> Tensor:
@@ -185,20 +187,7 @@ def fit_kernel(kernel: Tensor) -> Tensor:
     shift = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ points)
     # Yaw moves the picture along +x, pitch along -y.
     curve = torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(order)], 1)
-    side = kernel.shape[0]
-    sigma = 0.8
-    large = F.pad(kernel, (side,) * 4)
-    position = torch.arange(3 * side, dtype=kernel.dtype) - 3 * side // 2
-    x = float((large.sum(0) * position).sum()) + position
-    y = float((large.sum(1) * position).sum()) + position
-    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
-    table = F.grid_sample(large[None, None], grid[None], align_corners=True)[0]
-    evidence = Evidence(
-        _smoothed(table, sigma),
-        _gaussian(6 * side + 1, math.sqrt(2) * sigma)[None],
-        torch.zeros(1, 2),
-        1 / (4 * math.pi * sigma**2),
-    )
+    evidence = kernel_evidence([kernel], torch.zeros(1, 2))
     camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
     fitted, _ = finish(
         fit(
@@ -206,13 +195,32 @@ def fit_kernel(kernel: Tensor) -> Tensor:
             evidence,
             camera,
             steps=120,
-            rate=0.15 + 0.01 * side,
+            rate=0.15 + 0.01 * kernel.shape[0],
             smoothness=1e-3,
             roll=False,
             free_gain=False,
         )
     )
     return fitted[0]
+
+
+def kernel_evidence(kernels: list[Tensor], points: Tensor) -> Evidence:
+    """Kernels, centred by their mean and smoothed, as tables for `fit`."""
+    side = max(kernel.shape[0] for kernel in kernels)
+    position = torch.arange(3 * side, dtype=torch.float32) - 3 * side // 2
+    tables = []
+    for kernel in kernels:
+        large = F.pad(kernel, (side + (side - kernel.shape[0]) // 2,) * 4)
+        x = float((large.sum(0) * position).sum()) + position
+        y = float((large.sum(1) * position).sum()) + position
+        grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
+        tables.append(F.grid_sample(large[None, None], grid[None], align_corners=True)[0, 0])
+    return Evidence(
+        _smoothed(torch.stack(tables), _SOFTNESS),
+        _gaussian(6 * side + 1, math.sqrt(2) * _SOFTNESS).expand(len(kernels), -1, -1),
+        points,
+        len(kernels) / (4 * math.pi * _SOFTNESS**2),
+    )
 
 
 def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:

@@ -1,10 +1,11 @@
 """Trajectory from one picture without any training: kernel, curve, regions, choice.
 
-1. One uniform kernel, coarse to fine, from several starts (`uniform`).
-2. Ordered curves of pitch and yaw through it (`curve.fit_kernel`).
-3. The curve with roll, fitted to the correlations of overlapping regions (`regions`).
-4. The hypothesis, zero motion included, under which the picture is most plausible
-   (`implausibility_steps`).
+1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
+   starts (`uniform`), and an ordered curve through each (`curve.fit_kernel`).
+2. Rotations, roll included, that join the quadrants (`quadrants`).
+3. The most plausible of all these (`implausibility_steps`), fitted to the correlations of
+   overlapping regions (`regions`).
+4. The most plausible of what is now there, zero motion included.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,18 +26,22 @@ from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_step
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .curve import fit, fit_kernel, to_trajectory
+from .quadrants import agreeing, fit_kernels, quadrants
 from .regions import gather
-from .uniform import uniform_kernel
+from .uniform import MAX_SIZE, uniform_kernel
 
-# Ridge and share of edges of each start: none is best for all pictures.
-STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
+# Ridge and share of edges of the kernels; none is best for all pictures.
+WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
+QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
+_REFINED = 3
 DENSE = 64
-_KERNEL_PIXELS = 700_000
+# Kernels are found and curves judged in a smaller picture than the last fit's.
+_START_PIXELS = 300_000
+_FINE_PIXELS = 700_000
 _REGION_ROUNDS = 3
 _ALLOWANCE = 1.2
 _DISAGREEMENT = 0.4
 _EDGE_WEIGHT = 2e-3
-_JUDGED_SIDE = 512
 # No hypothesis is judged by less: real pictures have errors other than noise.
 _LEAST_NOISE = 0.01
 
@@ -80,16 +86,6 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     return small.clamp(0, 1), size[1] / width
 
 
-def middle(image: Tensor, trajectory: Trajectory) -> tuple[Tensor, Trajectory]:
-    """The middle of a picture (C, H, W), at most `_JUDGED_SIDE` px a side, and its trajectory."""
-    height, width = image.shape[-2:]
-    top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
-    cut = image[:, top : height - top, left : width - left]
-    cx, cy = trajectory.principal_point
-    camera = Camera(trajectory.focal_length, (cx - left, cy - top), (cut.shape[1], cut.shape[2]))
-    return cut, Trajectory.from_camera(trajectory.rotations, camera, trajectory.times)
-
-
 def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[float]:
     r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
 
@@ -121,10 +117,100 @@ def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> 
     return float((residual.square().mean() + noise**2).log() + 3 * sparsity.log())
 
 
-def _spread(chosen: Trajectory, *families: list[Trajectory]) -> float:
-    """Path error in px to the nearest hypothesis of the same kind from another start."""
-    family = next((f for f in families if any(h is chosen for h in f)), families[0])
-    return min(path_error(chosen, other) for other in family if other is not chosen)
+@dataclass(frozen=True)
+class _View:
+    """A grey picture, where it can be trusted, and its camera."""
+
+    grey: Tensor
+    mask: Tensor
+    camera: Camera
+    noise: float
+
+    @classmethod
+    def of(cls, image: Tensor, camera: Camera, pixels: int) -> _View:
+        small, factor = reduced(image, pixels)
+        if factor != 1:
+            camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
+        return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
+
+    def part(self, rows: slice, columns: slice) -> _View:
+        """A part of the picture, seen as by a camera pointed at its middle."""
+        grey, mask = self.grey[rows, columns], self.mask[rows, columns]
+        height, width = grey.shape
+        camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
+        return _View(grey, mask, camera, self.noise)
+
+    def cost_steps(self, curve: Tensor) -> Steps[float]:
+        trajectory = to_trajectory(curve, self.camera, DENSE)
+        if trajectory.extent > 0.6 * min(self.grey.shape):
+            return math.inf
+        return (yield from implausibility_steps(self.grey[None], trajectory, self.noise))
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    start: int
+    curve: Tensor
+    cost: float
+
+
+def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
+    kernel = torch.ones(1, 1)
+    for fraction, kernel in uniform_kernel(view.grey, view.mask, ridge, edges, size):
+        message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
+        yield Progress("estimate", fraction, message)
+    return kernel
+
+
+def _join_steps(view: _View) -> Steps[list[Tensor]]:
+    """Curves with roll that join the kernels of the quadrants."""
+    height, width = view.grey.shape
+    # A quadrant's edges are too few for a kernel as large as half of it.
+    size = min(height, width) // 5
+    parts = quadrants((height, width))
+    share = 0.9 / (len(parts) * len(QUADRANT_STARTS))
+    kernels: list[list[Tensor]] = []
+    for i, where in enumerate(parts):
+        kernels.append([])
+        for j, start in enumerate(QUADRANT_STARTS):
+            begin = (i * len(QUADRANT_STARTS) + j) * share
+            message = f"Estimating the blur kernels of quadrant {i + 1} of {len(parts)}"
+            steps = _kernel_steps(view.part(*where), *start, size)
+            kernel = yield from within(steps, begin, begin + share, message=message)
+            kernels[-1].append(kernel)
+    middles = [[(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in parts]
+    points = torch.tensor(middles)
+    chosen: list[tuple[list[Tensor], Tensor]] = [
+        ([part[j] for part in kernels], points) for j in range(len(QUADRANT_STARTS))
+    ]
+    yield Progress("estimate", 0.92, "Joining the quadrants")
+    chosen.append(agreeing(kernels, points, view.camera))
+    curves = []
+    for i, (some, middle) in enumerate(chosen):
+        fitting = fit_kernels(some, middle, view.camera)
+        begin, end = (0.94 + 0.06 * (i + k) / len(chosen) for k in (0, 1))
+        steps = announced(fitting, "estimate", begin, end, "Joining the quadrants")
+        curves.append((yield from steps))
+    return curves
+
+
+def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
+    """Curve fitted to what the regions of the picture show, from a first one."""
+    first = to_trajectory(curve, view.camera, DENSE).extent
+    for j in range(_REGION_ROUNDS):
+        begin, halfway, end = ((j + k) / _REGION_ROUNDS for k in (0, 0.5, 1))
+        current = to_trajectory(curve, view.camera, DENSE)
+        message = "Looking at the edges of the regions"
+        parts = gather(view.grey, view.mask, current, _EDGE_WEIGHT / 1.2**j)
+        evidence = yield from announced(parts, "estimate", begin, halfway, message)
+        message = "Fitting the trajectory to the regions"
+        fitting = fit(curve[None], evidence, view.camera, steps=100, rate=0.35, smoothness=0.1)
+        fitted, _ = yield from announced(fitting, "estimate", halfway, end, message)
+        # Regions without texture hold nothing back; a motion twice as long is not finer.
+        if to_trajectory(fitted[0], view.camera, DENSE).extent > 2 * first + 4:
+            break
+        curve = fitted[0]
+    return curve
 
 
 def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
@@ -139,62 +225,47 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     -------
     Estimate
     """
-    small, factor = reduced(image.cpu(), _KERNEL_PIXELS)
-    small_shape = (small.shape[-2], small.shape[-1])
-    grey, mask = grey_and_mask(small)
-    noise = max(estimate_noise(small), 1 / 255)
-    small_camera = camera if factor == 1 else camera.scaled(factor, factor, small_shape)
-    rest = Trajectory.zero(small_shape, DENSE, small_camera.focal_length)
-    uniform: list[Trajectory] = []
-    regional: list[Trajectory] = []
-    share = 0.8 / len(STARTS)
-    for i, (ridge, edges) in enumerate(STARTS):
-        done = i * share
-        for fraction, kernel in uniform_kernel(grey, mask, ridge, edges):
-            message = (
-                f"Estimating the blur kernel ({kernel.shape[0]} px), start {i + 1} of {len(STARTS)}"
-            )
-            yield Progress("estimate", done + 0.6 * share * fraction, message)
-        curve = fit_kernel(kernel)
-        uniform.append(to_trajectory(curve, small_camera, DENSE))
-        for j in range(_REGION_ROUNDS):
-            start, stop = (done + share * (0.6 + 0.4 * (j + k) / _REGION_ROUNDS) for k in (0, 1))
-            halfway = (start + stop) / 2
-            current = to_trajectory(curve, small_camera, DENSE)
-            message = "Looking at the edges of the regions"
-            parts = gather(grey, mask, current, _EDGE_WEIGHT / 1.2**j)
-            evidence = yield from announced(parts, "estimate", start, halfway, message)
-            message = "Fitting the trajectory to the regions"
-            fitting = fit(curve[None], evidence, small_camera, steps=100, rate=0.35, smoothness=0.1)
-            fitted, _ = yield from announced(fitting, "estimate", halfway, stop, message)
-            finer = fitted[0]
-            # Regions without texture hold nothing back; a motion twice as long is not finer.
-            if to_trajectory(finer, small_camera, DENSE).extent > 2 * uniform[-1].extent + 4:
-                break
-            curve = finer
-        regional.append(to_trajectory(curve, small_camera, DENSE))
-    longest = 0.6 * min(small_shape)
-    moving = [h for h in (*uniform, *regional) if h.extent < longest]
-    hypotheses = [rest, *moving]
-    costs: list[float] = []
-    for i, hypothesis in enumerate(hypotheses):
-        steps = implausibility_steps(*middle(grey[None], hypothesis), noise)
-        start, stop = (0.8 + 0.2 * (i + k) / len(hypotheses) for k in (0, 1))
-        label = f"Judging hypothesis {i + 1} of {len(hypotheses)}"
-        costs.append((yield from within(steps, start, stop, "estimate", label)))
-    best = min(range(1, len(hypotheses)), key=costs.__getitem__, default=0)
-    chosen = hypotheses[best]
-    spread = _spread(chosen, uniform, regional)
-    agreement = spread / max(path_error(chosen, rest), 1e-6)
+    image = image.cpu()
+    view = _View.of(image, camera, _START_PIXELS)
+    fine = _View.of(image, camera, _FINE_PIXELS)
+    finer = fine.camera.focal_length / view.camera.focal_length
+
+    def judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
+        judging = within(view.cost_steps(curve), begin, end, "estimate", "Judging a trajectory")
+        return _Hypothesis(start, curve, (yield from judging))
+
+    # The shares of the work are as measured.
+    rest = yield from judged(-1, torch.zeros(1, 3), 0, 0.02)
+    hypotheses: list[_Hypothesis] = []
+    for i, (ridge, edges) in enumerate(WHOLE_STARTS):
+        begin = 0.02 + 0.12 * i
+        steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
+        curve = fit_kernel((yield from within(steps, begin, begin + 0.1)))
+        hypotheses.append((yield from judged(i, curve, begin + 0.1, begin + 0.12)))
+    joined = yield from within(_join_steps(view), 0.26, 0.64)
+    for i, curve in enumerate(joined):
+        begin = 0.64 + 0.08 / len(joined) * i
+        end = begin + 0.08 / len(joined)
+        hypotheses.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
+    for i, first in enumerate(sorted(hypotheses, key=lambda h: h.cost)[:_REFINED]):
+        begin = 0.72 + 0.28 / _REFINED * i
+        end = begin + 0.28 / _REFINED
+        refining = _refine_steps(fine, first.curve * finer)
+        curve = (yield from within(refining, begin, end - 0.02)) / finer
+        hypotheses.append((yield from judged(first.start, curve, end - 0.02, end)))
+    chosen = min(hypotheses, key=lambda h: h.cost)
+    paths = {id(h): to_trajectory(h.curve, view.camera, DENSE) for h in (rest, *hypotheses)}
+    motion = paths[id(chosen)]
+    spread = min(path_error(motion, paths[id(h)]) for h in hypotheses if h.start != chosen.start)
+    agreement = spread / max(path_error(motion, paths[id(rest)]), 1e-6)
     # Real pictures are never explained exactly; the more two starts tell the same story,
     # the more it may leave than the picture as it is, which explains itself.
     allowance = _ALLOWANCE * max(0.0, 1 - agreement / _DISAGREEMENT)
-    moves = chosen.extent > 0 and costs[best] < costs[0] + allowance
-    if not moves:
-        chosen = rest
-    trajectory = Trajectory.from_camera(chosen.rotations, camera)
+    moves = motion.extent > 0 and chosen.cost < rest.cost + allowance
+    believed = motion if moves else paths[id(rest)]
+    factor = view.camera.focal_length / camera.focal_length
     candidates = [
-        {"extent_px": hypothesis.extent / factor, "cost": cost}
-        for hypothesis, cost in zip(hypotheses, costs, strict=True)
+        {"extent_px": paths[id(h)].extent / factor, "cost": h.cost} for h in (rest, *hypotheses)
     ]
+    trajectory = Trajectory.from_camera(believed.rotations, camera)
     return Estimate(trajectory, moves, spread / factor, candidates)
