@@ -11,11 +11,13 @@ import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory
 from napari_blur2seq.estimate.kernel_based import grey_and_mask
+from napari_blur2seq.estimate.quadrants import agreeing, fit_kernels, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.uniform import uniform_kernel
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
+from napari_blur2seq.progress import finish
 
 SHAPE = (200, 240)
 
@@ -70,6 +72,49 @@ def test_curve_follows_the_kernel_of_a_known_motion(shaken):
     assert path_error(trajectory, fitted) < 0.25 * path_error(trajectory, rest)
 
 
+@pytest.fixture(scope="module")
+def rolling():
+    """A motion that is mostly roll, the middles of the quadrants and their kernels."""
+    trajectory = shake.simulate_tremor(SHAPE, extent=24.0, roll_ratio=4.0, seed=7)
+    middles = [
+        [(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in quadrants(SHAPE)
+    ]
+    return trajectory, middles, local_kernels(trajectory.resample(200), middles)
+
+
+def test_quadrants_cover_the_picture_and_overlap():
+    seen = np.zeros(SHAPE, int)
+    for rows, columns in quadrants(SHAPE):
+        seen[rows, columns] += 1
+    assert seen.min() == 1
+    assert seen.max() == 4
+
+
+def test_kernels_of_quadrants_tell_the_roll(rolling):
+    trajectory, middles, kernels = rolling
+    assert np.ptp(trajectory.rotations, axis=0).argmax() == 2
+    curve = finish(
+        fit_kernels(list(torch.from_numpy(kernels)), torch.tensor(middles), trajectory.camera)
+    )
+    fitted = to_trajectory(curve, trajectory.camera, 64)
+    rest = b2s.Trajectory.zero(SHAPE, 64)
+    assert path_error(trajectory, fitted) < 0.2 * path_error(trajectory, rest)
+
+
+def test_wrong_kernels_do_not_agree(rolling):
+    """Of a true and a wrong kernel for each quadrant, the true ones are taken."""
+    trajectory, middles, kernels = rolling
+    candidates = []
+    for i, kernel in enumerate(kernels):
+        other = shake.simulate_tremor(SHAPE, extent=24.0, seed=20 + i).resample(200)
+        wrong = local_kernels(other, middles[i : i + 1])[0]
+        candidates.append([torch.from_numpy(wrong), torch.from_numpy(kernel)])
+    chosen, _ = agreeing(candidates, torch.tensor(middles), trajectory.camera)
+    true = [candidate[1] for candidate in candidates]
+    assert len(chosen) == 3
+    assert all(any(kernel is t for t in true) for kernel in chosen)
+
+
 def test_uniform_kernel_of_a_shaken_picture(shaken):
     _, trajectory, blurry = shaken
     grey, mask = grey_and_mask(tensor(blurry))
@@ -94,7 +139,7 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
     """The correlation of sharp and blurry gradients is high along the motion's path."""
     _, trajectory, blurry = shaken
     grey, mask = grey_and_mask(tensor(blurry))
-    evidence = gather(grey, mask, trajectory, 2e-3)
+    evidence = finish(gather(grey, mask, trajectory, 2e-3))
     reach = evidence.cross.shape[-1] // 2
     table = evidence.cross.sum(0)
     path = trajectory.paths([[SHAPE[1] / 2, SHAPE[0] / 2]])[:, 0].round().astype(int) + reach

@@ -34,6 +34,8 @@ from .uniform import MAX_SIZE, uniform_kernel
 WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 _REFINED = 3
+_QUICK, _THOROUGH = 4, 8
+_JUDGED_SIDE = 512
 DENSE = 64
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
@@ -86,7 +88,9 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     return small.clamp(0, 1), size[1] / width
 
 
-def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[float]:
+def implausibility_steps(
+    grey: Tensor, trajectory: Trajectory, noise: float, iterations: int = 8
+) -> Steps[float]:
     r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
 
     .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2\big)
@@ -105,9 +109,11 @@ def implausibility_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> 
         Hypothesis.
     noise : float
         Standard deviation of the noise.
+    iterations : int
+        Steps of the restoration.
     """
     noise = max(noise, _LEAST_NOISE)
-    prior = SparseGradientPrior()
+    prior = SparseGradientPrior(iterations=iterations)
     restored = yield from restore_steps(grey, trajectory, prior, noise=2 * noise)
     inner = slice(12, -12)
     residual = (MotionBlur(trajectory, grey.device)(restored[None])[0] - grey)[:, inner, inner]
@@ -140,11 +146,22 @@ class _View:
         camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
         return _View(grey, mask, camera, self.noise)
 
-    def cost_steps(self, curve: Tensor) -> Steps[float]:
+    def middle(self) -> _View:
+        """At most `_JUDGED_SIDE` px a side of it."""
+        height, width = self.grey.shape
+        top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
+        where = slice(top, height - top), slice(left, width - left)
+        cx, cy = self.camera.principal_point
+        shape = (height - 2 * top, width - 2 * left)
+        camera = Camera(self.camera.focal_length, (cx - left, cy - top), shape)
+        return _View(self.grey[where], self.mask[where], camera, self.noise)
+
+    def cost_steps(self, curve: Tensor, iterations: int) -> Steps[float]:
         trajectory = to_trajectory(curve, self.camera, DENSE)
         if trajectory.extent > 0.6 * min(self.grey.shape):
             return math.inf
-        return (yield from implausibility_steps(self.grey[None], trajectory, self.noise))
+        judging = implausibility_steps(self.grey[None], trajectory, self.noise, iterations)
+        return (yield from judging)
 
 
 @dataclass(frozen=True)
@@ -230,31 +247,42 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     fine = _View.of(image, camera, _FINE_PIXELS)
     finer = fine.camera.focal_length / view.camera.focal_length
 
+    middle = fine.middle()
+
     def judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
-        judging = within(view.cost_steps(curve), begin, end, "estimate", "Judging a trajectory")
-        return _Hypothesis(start, curve, (yield from judging))
+        judging = view.cost_steps(curve, _QUICK)
+        cost = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
+        return _Hypothesis(start, curve, cost)
+
+    def finally_judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
+        judging = middle.cost_steps(curve, _THOROUGH)
+        cost = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
+        return _Hypothesis(start, curve, cost)
 
     # The shares of the work are as measured.
-    rest = yield from judged(-1, torch.zeros(1, 3), 0, 0.02)
-    hypotheses: list[_Hypothesis] = []
+    first: list[_Hypothesis] = []
     for i, (ridge, edges) in enumerate(WHOLE_STARTS):
-        begin = 0.02 + 0.12 * i
+        begin = 0.1 * i
         steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
-        curve = fit_kernel((yield from within(steps, begin, begin + 0.1)))
-        hypotheses.append((yield from judged(i, curve, begin + 0.1, begin + 0.12)))
-    joined = yield from within(_join_steps(view), 0.26, 0.64)
+        curve = fit_kernel((yield from within(steps, begin, begin + 0.08)))
+        first.append((yield from judged(i, curve, begin + 0.08, begin + 0.1)))
+    joined = yield from within(_join_steps(view), 0.2, 0.52)
     for i, curve in enumerate(joined):
-        begin = 0.64 + 0.08 / len(joined) * i
-        end = begin + 0.08 / len(joined)
-        hypotheses.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
-    for i, first in enumerate(sorted(hypotheses, key=lambda h: h.cost)[:_REFINED]):
-        begin = 0.72 + 0.28 / _REFINED * i
-        end = begin + 0.28 / _REFINED
-        refining = _refine_steps(fine, first.curve * finer)
-        curve = (yield from within(refining, begin, end - 0.02)) / finer
-        hypotheses.append((yield from judged(first.start, curve, end - 0.02, end)))
+        begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
+        first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
+    first.sort(key=lambda h: h.cost)
+    best = first[0]
+    rest = yield from finally_judged(-1, torch.zeros(1, 3), 0.6, 0.63)
+    hypotheses = [(yield from finally_judged(best.start, best.curve * finer, 0.63, 0.66))]
+    for i, start in enumerate(first[:_REFINED]):
+        begin, end = (0.66 + 0.34 * (i + k) / _REFINED for k in (0, 1))
+        refining = _refine_steps(fine, start.curve * finer)
+        curve = yield from within(refining, begin, end - 0.03)
+        hypotheses.append((yield from finally_judged(start.start, curve, end - 0.03, end)))
     chosen = min(hypotheses, key=lambda h: h.cost)
-    paths = {id(h): to_trajectory(h.curve, view.camera, DENSE) for h in (rest, *hypotheses)}
+    # The same motion found in another way, refined or not.
+    others = [_Hypothesis(h.start, h.curve * finer, h.cost) for h in first] + hypotheses
+    paths = {id(h): to_trajectory(h.curve, fine.camera, DENSE) for h in (rest, *others)}
     motion = paths[id(chosen)]
     spread = min(path_error(motion, paths[id(h)]) for h in hypotheses if h.start != chosen.start)
     agreement = spread / max(path_error(motion, paths[id(rest)]), 1e-6)
@@ -263,7 +291,7 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     allowance = _ALLOWANCE * max(0.0, 1 - agreement / _DISAGREEMENT)
     moves = motion.extent > 0 and chosen.cost < rest.cost + allowance
     believed = motion if moves else paths[id(rest)]
-    factor = view.camera.focal_length / camera.focal_length
+    factor = fine.camera.focal_length / camera.focal_length
     candidates = [
         {"extent_px": paths[id(h)].extent / factor, "cost": h.cost} for h in (rest, *hypotheses)
     ]

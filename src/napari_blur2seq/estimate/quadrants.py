@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..progress import Parts
+from ..progress import Parts, share
 from .curve import displacements, fit, fit_kernel, kernel_evidence
 
 _SHARE = 0.6
@@ -57,20 +57,10 @@ def fit_kernels(kernels: list[Tensor], points: Tensor, camera: Camera) -> Parts[
     fits = []
     starts = joined([fit_kernel(kernel) for kernel in kernels], points, camera)
     for i, (_, start) in enumerate(starts[:_FLIPS]):
-        yield i / _FLIPS
-        fits.append(
-            (
-                yield from fit(
-                    start[None],
-                    evidence,
-                    camera,
-                    steps=120,
-                    rate=0.3,
-                    smoothness=1e-2,
-                    free_gain=False,
-                )
-            )
+        fitting = fit(
+            start[None], evidence, camera, steps=120, rate=0.3, smoothness=1e-2, free_gain=False
         )
+        fits.append((yield from share(fitting, i / _FLIPS, (i + 1) / _FLIPS)))
     curve, _ = min(fits, key=lambda f: float(f[1][0]))
     return curve[0]
 

@@ -47,15 +47,18 @@ class SparseGradientPrior:
         :math:`p`, 0 < p <= 1; photographs have about 0.6 to 0.8.
     rounds : int
         Rounds of splitting.
+    iterations : int
+        Half-quadratic steps of a restoration.
     """
 
-    iterations = 8
     first_sigma = 0.2
     strength = 1.0
     blind_factor = 1.5
 
-    def __init__(self, weight: float = 3.5, power: float = 0.7, rounds: int = 5) -> None:
-        self.weight, self.power, self.rounds = weight, power, rounds
+    def __init__(
+        self, weight: float = 3.5, power: float = 0.7, rounds: int = 5, iterations: int = 8
+    ) -> None:
+        self.weight, self.power, self.rounds, self.iterations = weight, power, rounds, iterations
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
