@@ -25,7 +25,7 @@ from .curve import displacements, fit, fit_kernel, kernel_evidence
 _SHARE = 0.6
 # Roll is only believed where the parts ask for it.
 _ROLL_RIDGE = 0.02
-_FLIPS = 3
+_FLIPS = 2
 
 
 def quadrants(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -58,7 +58,7 @@ def fit_kernels(kernels: list[Tensor], points: Tensor, camera: Camera) -> Parts[
     starts = joined([fit_kernel(kernel) for kernel in kernels], points, camera)
     for i, (_, start) in enumerate(starts[:_FLIPS]):
         fitting = fit(
-            start[None], evidence, camera, steps=120, rate=0.3, smoothness=1e-2, free_gain=False
+            start[None], evidence, camera, steps=60, rate=0.4, smoothness=1e-2, free_gain=False
         )
         fits.append((yield from share(fitting, i / _FLIPS, (i + 1) / _FLIPS)))
     curve, _ = min(fits, key=lambda f: float(f[1][0]))
