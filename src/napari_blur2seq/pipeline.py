@@ -195,8 +195,8 @@ class Options:
         if self.weights is None:
             if self.model == "official":
                 raise OptionError(
-                    "The official model needs weights=(file of the trajectory network, file of "
-                    "the restoration network); see docs/official_checkpoints.md."
+                    "The official model needs its weights: the file of the trajectory network, "
+                    "then the file of the restoration network."
                 )
             return
         if self.model != "official":

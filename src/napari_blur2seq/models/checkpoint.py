@@ -63,7 +63,7 @@ def _read(file: Path) -> Any:
     except Exception as error:  # of many kinds, depending on where the file is damaged
         if isinstance(error, OSError) and error.filename is not None:
             raise WeightsError(f"{file} cannot be opened ({error.strerror}).") from error
-        if isinstance(error, UnpicklingError) and "Unsupported" in str(error):
+        if isinstance(error, UnpicklingError) and "GLOBAL " in str(error):
             raise WeightsError(
                 f"{file.name} holds Python code or objects besides weights and is not opened, "
                 "so that nothing in it can run; choose a file with a state dict alone."
