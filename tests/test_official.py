@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import shlex
 import time
 import zlib
 from itertools import pairwise
@@ -30,7 +32,8 @@ from napari_blur2seq.ordering import shortest_path
 from napari_blur2seq.pipeline import deblur_steps
 from napari_blur2seq.progress import run
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
 KEYS = json.loads((DATA / "official_state_dicts.json").read_text())
 
 
@@ -372,6 +375,9 @@ def test_progress_is_fine_grained(result):
     assert fractions[-1] == 1.0
     assert len(events) > 9 * 20
     assert {event.stage for event in events} == {"estimate", "restore", "sequence"}
+    previews = [event.preview for event in events if event.preview is not None]
+    assert len(previews) == 9
+    assert previews[0].shape == result[0].sharp.shape
 
 
 @pytest.mark.parametrize(
@@ -427,20 +433,37 @@ def test_bad_options_are_named(picture, options, message):
         b2s.deblur(picture, **options)
 
 
-def test_command_line(tmp_path, picture, weights):
+def test_command_line_names_what_is_wrong(tmp_path, picture, weights):
     source = tmp_path / "shaken.png"
     files.write_image(source, picture)
-    words = ["deblur", str(source), "-o", str(tmp_path / "out"), "--no-sequence"]
-    words += ["--model", "official", "--weights", str(weights[0]), str(weights[1])]
-    done = CliRunner().invoke(app, words)
+    start = ["deblur", str(source), "-o", str(tmp_path / "out"), "--model", "official"]
+    swapped = CliRunner().invoke(app, [*start, "--weights", str(weights[1]), str(weights[0])])
+    assert swapped.exit_code == 2
+    assert "another network" in swapped.stderr
+    missing = CliRunner().invoke(app, [*start, "--weights", str(weights[0]), "nothing.pkl"])
+    assert missing.exit_code == 2
+    assert "no file nothing.pkl" in missing.stderr
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_commands_of_the_page_run(tmp_path, picture, weights, monkeypatch):
+    page = (ROOT / "docs" / "official_checkpoints.md").read_text(encoding="utf-8")
+    files.write_image(tmp_path / "photograph.png", picture[:32, :32])
+    for path, name in zip(weights, ("trajectory", "restoration"), strict=True):
+        os.link(path, tmp_path / f"{name}_network.pkl")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(code, "official_checkpoints.md", "exec"), scope)
+    assert scope["result"].sharp.shape == (32, 32, 3)
+    (command,) = re.findall(r"^```console\n\$ (.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words[0] == "napari-blur2seq"
+    done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.stderr
-    metadata = json.loads((tmp_path / "out" / "shaken_metadata.json").read_text())
+    metadata = json.loads(Path("results", "photograph_metadata.json").read_text())
     assert metadata["parameters"]["model"] == "official"
-    assert metadata["weights"][0].startswith("trajectory.pkl (SHA-256 ")
-    swapped = [*words[:-2], words[-1], words[-2]]
-    done = CliRunner().invoke(app, swapped)
-    assert done.exit_code == 2
-    assert "another network" in done.stderr
+    assert metadata["weights"][0].startswith("trajectory_network.pkl (SHA-256 ")
 
 
 @pytest.mark.cuda

@@ -22,6 +22,7 @@ from ..camera import Camera
 from ..motion_blur import batched_blur, sampling_homographies
 from ..ordering import shortest_path
 from ..progress import Progress, Steps, run, within
+from ..restoration.half_quadratic import preview_of
 from ..trajectory import Trajectory
 from .checkpoint import read_weights
 
@@ -315,7 +316,8 @@ class RestorationNetwork(nn.Module):
     ) -> Steps[Tensor]:
         """The work of `forward` as a generator of events of the stage ``"restore"``.
 
-        `tile` bounds the memory: the result does not depend on it.
+        `tile` bounds the memory: the result does not depend on it. The events after each
+        step carry the first picture so far, reduced, shape (3, h, w).
         """
         height, width = image.shape[-2:]
         homographies = sampling_homographies(rotations, intrinsics, (height, width))
@@ -327,12 +329,10 @@ class RestorationNetwork(nn.Module):
             a, b, c = (v[:, i : i + 1] for v in (alpha, beta, gamma))
             w = x - b * batched_blur(h - z + u, homographies, negated=True)
             message = f"Restoring: step {i + 1} of {_STEPS}"
-            x = yield from within(
-                self.p.steps(w, c.expand(len(w), -1, -1, -1), tile),
-                i / _STEPS,
-                (i + 1) / _STEPS,
-                message=message,
-            )
+            start, stop = i / _STEPS, (i + 1) / _STEPS
+            denoising = self.p.steps(w, c.expand(len(w), -1, -1, -1), tile)
+            x = yield from within(denoising, start, stop, message=message)
+            yield Progress("restore", stop, message, preview_of(x[0].detach()))
             if i < _STEPS - 1:
                 h = batched_blur(x, homographies)
                 z = (image + a * (h + u)) / (1 + a)
