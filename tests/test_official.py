@@ -65,10 +65,10 @@ def weights(tmp_path_factory, request):
         fill(network, gain)
         torch.save(network.state_dict(), path)
     seconds = time.perf_counter() - start
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        size = sum(path.stat().st_size for path in paths) / 2**20
-        reporter.write(f"[both networks built, filled, saved ({size:.0f} MiB): {seconds:.1f} s] ")
+    size = sum(path.stat().st_size for path in paths) / 2**20
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"[both networks built, filled, saved ({size:.0f} MiB): {seconds:.1f} s] ", end="")
     yield paths
     for path in paths:
         path.unlink()
@@ -340,7 +340,7 @@ def test_result_is_that_of_the_networks(
     predicted = trajectory_network(image, torch.tensor([56.0]))
     poses = deblurred.trajectory
     as_a_set = b2s.Trajectory(predicted[0].numpy(), 56, poses.principal_point, picture.shape[:2])
-    assert b2s.metrics.path_error(as_a_set, poses) < 1e-3
+    assert b2s.metrics.path_error(as_a_set.centered(), poses) < 1e-4
     sharp = restored(restoration_network, image, poses).permute(1, 2, 0).clamp(0, 1)
     assert np.abs((sharp * 255).round().numpy() - deblurred.sharp).max() <= 1
 
