@@ -259,7 +259,7 @@ def batched_blur(image: Tensor, homographies: Tensor, *, negated: bool = False) 
     Tensor
         Shape (B, C, H, W).
     """
-    rows = homographies.to(image)
+    rows = homographies.to(image.dtype).to(image.device)  # MPS has no float64
     blurred = [
         _ProjectiveBlur.apply(image[b : b + 1], rows[b], negated)  # type: ignore[no-untyped-call]
         for b in range(image.shape[0])

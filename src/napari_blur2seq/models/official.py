@@ -412,7 +412,7 @@ class OfficialModel:
         """
         focal_length = image.new_tensor([camera.focal_length])
         steps = self._trajectory.steps(image.expand(3, -1, -1)[None], focal_length)
-        rotations = (yield from steps)[0].double().cpu().numpy()
+        rotations = (yield from steps)[0].cpu().double().numpy()
         return Trajectory.from_camera(rotations[shortest_path(rotations)], camera).centered()
 
     def restore_steps(
