@@ -158,6 +158,15 @@ def test_options_reach_the_pipeline(tmp_path: Path, fake: Fake) -> None:
     ]  # fmt: skip
 
 
+def test_the_model_and_its_files_reach_the_pipeline(tmp_path: Path, fake: Fake) -> None:
+    source, weights = save(tmp_path / "a.png"), (tmp_path / "t.pkl", tmp_path / "r.pkl")
+    for path in weights:
+        path.touch()
+    done = run("deblur", source, "-o", tmp_path, "--model", "official", "--weights", *weights)
+    assert done.exit_code == 0, done.stderr
+    assert fake.seen == [Options(model="official", weights=weights)]
+
+
 def test_exif_tells_focal_length_and_exposure_unless_the_user_does(
     tmp_path: Path, fake: Fake
 ) -> None:
@@ -270,6 +279,11 @@ def test_bad_pictures_exit_with_2_and_one_sentence(tmp_path: Path, fake: Fake, k
         ["--noise", "-0.1"],
         ["--noise", "nan"],
         ["--noise", "1.5"],
+        ["--model", "best"],
+        ["--model", "official"],
+        ["--model", "official", "--weights", "one.pkl"],
+        ["--model", "official", "--weights", "one.pkl", "other.pkl"],
+        ["--weights", "one.pkl", "other.pkl"],
         ["--sharpen"],
     ],
     ids=" ".join,

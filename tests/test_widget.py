@@ -20,13 +20,15 @@ pytest.importorskip("pytestqt")
 from napari.layers import Image, Tracks
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
+from qtpy.QtWidgets import QFileDialog
 
 from napari_blur2seq import pipeline
 from napari_blur2seq._qt import work
 from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
-from napari_blur2seq.errors import ImageError
+from napari_blur2seq.errors import ImageError, OptionError
 from napari_blur2seq.images import to_working
 from napari_blur2seq.progress import Progress
 from napari_blur2seq.trajectory import Trajectory
@@ -532,3 +534,56 @@ def test_the_widget_gives_what_the_library_gives(qtbot, viewer, colour):
     tracks = viewer.layers["shot trajectory"]
     assert tracks.metadata["blur2seq"]["trajectory_csv"] == expected.trajectory.to_csv()
     assert tracks.metadata["blur2seq"]["version"] == expected.metadata["version"]
+
+
+# ---------------------------------------------------------------------- model
+
+
+@pytest.fixture
+def preferences(plugin_settings, npe2pm):
+    """Our page of napari's preferences, in a folder of the test."""
+    manifest = PluginManifest.from_file(str(files("napari_blur2seq") / "napari.yaml"))
+    with npe2pm.tmp_plugin(manifest=manifest):
+        yield
+
+
+def test_the_authors_model_is_chosen_with_its_files(viewer, preferences):
+    viewer.add_image(PICTURE)
+    widget = docked(viewer)
+    assert widget.options((40, 48)).model == "built-in"
+    assert widget.model.trajectory_file.isHidden()
+    widget.model.choice.setCurrentIndex(1)
+    assert not widget.model.trajectory_file.isHidden()
+    with pytest.raises(OptionError, match="needs its weights"):
+        widget.options((40, 48))
+    widget.model.trajectory_file.name.setText("a.pkl")
+    widget.model.restoration_file.name.setText("b.pkl")
+    options = widget.options((40, 48))
+    assert (options.model, options.weights) == ("official", ("a.pkl", "b.pkl"))
+    again = DeblurWidget(viewer)  # remembered in the preferences
+    assert again.model.options() == widget.model.options()
+
+
+def test_files_are_chosen_in_a_dialog(viewer, preferences, monkeypatch):
+    choice = docked(viewer).model
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("/tmp/r.pkl", ""))
+    choice.restoration_file.browse.click()
+    assert choice.restoration_file.name.text() == "/tmp/r.pkl"
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
+    choice.restoration_file.browse.click()  # the dialog was cancelled
+    assert choice.restoration_file.name.text() == "/tmp/r.pkl"
+
+
+def test_files_of_other_networks_are_refused_in_the_viewer(qtbot, viewer, preferences, tmp_path):
+    import torch  # noqa: F401  (takes its time when first imported)
+
+    (tmp_path / "other.pkl").write_bytes(b"no checkpoint")
+    viewer.add_image(PICTURE)
+    widget = docked(viewer)
+    widget.model.choice.setCurrentIndex(1)
+    for field in (widget.model.trajectory_file, widget.model.restoration_file):
+        field.name.setText(str(tmp_path / "other.pkl"))
+    run_to_end(qtbot, widget)
+    assert "not a file of PyTorch weights" in widget.stage.text()
+    assert len(viewer.layers) == 1
+    assert_ready(widget)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -83,6 +83,15 @@ def deblur(
         typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
     ] = None,
     linear: Linear = False,
+    model: Annotated[
+        str, typer.Option(help="built-in, or official: the networks of Blur2seq's authors.")
+    ] = "built-in",
+    weights: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="TRAJECTORY RESTORATION", help="The two checkpoint files of the official model."
+        ),
+    ] = None,
     seed: Seed = 0,
     sequence: Annotated[bool, typer.Option(help="Write the frames as OME-TIFF.")] = True,
     mp4: Annotated[bool, typer.Option("--mp4", help="Write the frames as video, too.")] = False,
@@ -105,6 +114,8 @@ def deblur(
             refine=refine,
             noise=noise,
             linear=linear,
+            model=cast(Any, model),  # checked by Options
+            weights=weights,
             device=device,
             seed=seed,
         )
@@ -236,9 +247,13 @@ def _check(options: Options) -> None:
     """Say what is wrong with the options before any file is opened."""
     from . import devices
     from .camera import Camera
+    from .errors import OptionError
 
     devices.resolve(options.device)
     Camera.for_image((1, 1), options.focal_length)
+    for file in options.weights or ():
+        if not Path(file).is_file():
+            raise OptionError(f"There is no file {file}; give the checkpoint's name.")
 
 
 def _check_noise(noise: float) -> None:

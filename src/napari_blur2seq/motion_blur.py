@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .camera import inverse_homographies
+from .camera import inverse_homographies, rotation_matrices
 from .progress import Parts, finish
 from .trajectory import Trajectory
 
@@ -53,6 +53,14 @@ def _grid(rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
     torch.mul(forms[:, 0], reciprocal, out=grid[..., 0])
     torch.mul(forms[:, 1], reciprocal, out=grid[..., 1])
     return grid
+
+
+def _mirrored(grid: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
+    """Positions with their offset from the pixel negated: ``2 x - H_j^-1 x``."""
+    mirrored = grid.neg()
+    mirrored[..., 0] += x * (4 / max(width - 1, 1)) - 2
+    mirrored[..., 1] += (y * (4 / max(height - 1, 1)) - 2)[:, None]
+    return mirrored
 
 
 def _bands(
@@ -84,15 +92,17 @@ class _ProjectiveBlur(torch.autograd.Function):
     """Mean of warps, with the gradient to the homographies kept at nine numbers a pose."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, image: Tensor, rows: Tensor, negated: bool) -> Tensor:
         ctx.save_for_backward(image, rows)
-        return _forward(image, rows)
+        ctx.negated = negated
+        return _forward(image, rows, negated)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,) = outputs
         image, rows = ctx.saved_tensors
-        return _backward(gradient, image, rows, ctx.needs_input_grad[0], ctx.needs_input_grad[1])
+        to_image, to_rows, _ = ctx.needs_input_grad
+        return *_backward(gradient, image, rows, to_image, to_rows, ctx.negated), None
 
 
 def _axes(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,11 +112,11 @@ def _axes(image: Tensor) -> tuple[Tensor, Tensor]:
     return y, x
 
 
-def _forward(image: Tensor, rows: Tensor) -> Tensor:
-    return finish(_forward_parts(image, rows))
+def _forward(image: Tensor, rows: Tensor, negated: bool = False) -> Tensor:
+    return finish(_forward_parts(image, rows, negated))
 
 
-def _forward_parts(image: Tensor, rows: Tensor) -> Parts[Tensor]:
+def _forward_parts(image: Tensor, rows: Tensor, negated: bool = False) -> Parts[Tensor]:
     height, width = image.shape[-2:]
     y, x = _axes(image)
     result = torch.zeros_like(image)
@@ -115,6 +125,8 @@ def _forward_parts(image: Tensor, rows: Tensor) -> Parts[Tensor]:
     samples, pause = 0, _PAUSE
     for poses, band in _bands(rows.shape[0], height, width, image.device, chunk):
         grid = _grid(rows[poses], y[band], x)
+        if negated:
+            grid = _mirrored(grid, y[band], x, height, width)
         for b in range(image.shape[0]):
             result[b, :, band] += _sample(image[b : b + 1], grid).sum(0)
         samples += grid.shape[0] * grid.shape[1] * width
@@ -125,7 +137,12 @@ def _forward_parts(image: Tensor, rows: Tensor) -> Parts[Tensor]:
 
 
 def _backward(
-    gradient: Tensor, image: Tensor, rows: Tensor, to_image: bool, to_rows: bool
+    gradient: Tensor,
+    image: Tensor,
+    rows: Tensor,
+    to_image: bool,
+    to_rows: bool,
+    negated: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     height, width = image.shape[-2:]
     y, x = _axes(image)
@@ -136,11 +153,12 @@ def _backward(
     for poses, band in _bands(rows.shape[0], height, width, image.device, _CHUNK_GPU):
         block = rows[poses]
         grid = _grid(block, y[band], x)
+        sampled = _mirrored(grid, y[band], x, height, width) if negated else grid
         for b in range(image.shape[0]):
             source = image[b : b + 1].expand(grid.shape[0], -1, -1, -1)
             above = (gradient[b, :, band] * weight).expand(grid.shape[0], -1, -1, -1)
             by_image, by_grid = torch.ops.aten.grid_sampler_2d_backward(
-                above, source, grid, 0, 2, True, [to_image, to_rows]
+                above, source, sampled, 0, 2, True, [to_image, to_rows]
             )
             if image_gradient is not None:
                 image_gradient[b] += by_image.sum(0)
@@ -151,7 +169,7 @@ def _backward(
                     + block[:, 2, 1, None, None] * y[band][:, None]
                     + block[:, 2, 2, None, None]
                 )
-                by_grid = by_grid / depth.unsqueeze(-1)
+                by_grid = (by_grid.neg() if negated else by_grid) / depth.unsqueeze(-1)
                 by_forms = torch.stack(
                     [by_grid[..., 0], by_grid[..., 1], -(by_grid * grid).sum(-1)], dim=1
                 )
@@ -192,8 +210,61 @@ def projective_blur(
     rotations = rotations.to(image.device)
     inverse = inverse_homographies(rotations, focal_length, principal_point)
     rows = _normalised(inverse, *image.shape[-2:]).to(image.dtype)
-    result: Tensor = _ProjectiveBlur.apply(image, rows)  # type: ignore[no-untyped-call]
+    result: Tensor = _ProjectiveBlur.apply(image, rows, False)  # type: ignore[no-untyped-call]
     return result
+
+
+def sampling_homographies(
+    rotations: Tensor, intrinsics: Tensor, image_shape: tuple[int, int]
+) -> Tensor:
+    """``H_j^-1`` of a batch of trajectories, from pixels to the coordinates of `grid_sample`.
+
+    Parameters
+    ----------
+    rotations : Tensor
+        Shape (B, T, 3), radians.
+    intrinsics : Tensor
+        ``K`` in pixels, shape (B, 3, 3).
+    image_shape : tuple of int
+        ``(height, width)``.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, T, 3, 3), float64, on the CPU; differentiable.
+    """
+    # MPS has no float64: these few numbers are made on the CPU.
+    matrix = intrinsics.cpu().double()[:, None]
+    turned = rotation_matrices(rotations.cpu().double()).transpose(-1, -2)
+    return _normalised(matrix @ turned @ torch.linalg.inv(matrix), *image_shape)
+
+
+def batched_blur(image: Tensor, homographies: Tensor, *, negated: bool = False) -> Tensor:
+    """Blur each image of a batch with its own trajectory.
+
+    Differentiable in the image and the homographies.
+
+    Parameters
+    ----------
+    image : Tensor
+        Shape (B, C, H, W).
+    homographies : Tensor
+        Of `sampling_homographies`, shape (B, T, 3, 3).
+    negated : bool
+        Sample at ``2 x - H_j^-1 x`` instead of ``H_j^-1 x``: every offset negated. It is an
+        approximation of the adjoint, exact where the offsets are the same everywhere.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H, W).
+    """
+    rows = homographies.to(image.dtype).to(image.device)  # MPS has no float64
+    blurred = [
+        _ProjectiveBlur.apply(image[b : b + 1], rows[b], negated)  # type: ignore[no-untyped-call]
+        for b in range(image.shape[0])
+    ]
+    return torch.cat(blurred)
 
 
 class MotionBlur:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -120,6 +121,7 @@ class Result:
 
 
 Prior = Literal["auto", "learned", "sparse"]
+Model = Literal["built-in", "official"]
 
 # The refinement after the first estimate is not built yet; the option is accepted.
 SUPPORTS_REFINE = False
@@ -146,7 +148,12 @@ class Options:
         values as they are.
     prior : str
         ``"learned"`` (denoising network), ``"sparse"`` (sparse gradients), or ``"auto"``:
-        learned where its weights are at hand.
+        learned where its weights are at hand. Not used by the official model.
+    model : str
+        ``"built-in"``, or ``"official"`` for the networks of Blur2seq's authors, whose
+        `weights` you have.
+    weights : tuple of path, optional
+        Files of the official model: trajectory network, restoration network.
     device : str
         ``"auto"``, or a name from `devices.available`.
     seed : int
@@ -160,6 +167,8 @@ class Options:
     noise: float | None = None
     linear: bool = False
     prior: Prior = "auto"
+    model: Model = "built-in"
+    weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
     seed: int = 0
 
@@ -178,6 +187,28 @@ class Options:
             )
         if self.prior not in ("auto", "learned", "sparse"):
             raise OptionError(f"There is no prior {self.prior!r}; choose auto, learned or sparse.")
+        if self.model not in ("built-in", "official"):
+            raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            if self.model == "official":
+                raise OptionError(
+                    "The official model needs its weights: the file of the trajectory network, "
+                    "then the file of the restoration network."
+                )
+            return
+        if self.model != "official":
+            raise OptionError("Weights are for the official model; choose model='official', too.")
+        if isinstance(self.weights, str | bytes) or len(self.weights) != 2:
+            raise OptionError(
+                "The weights must be two files: of the trajectory network and of the restoration "
+                "network."
+            )
+        # Text, so that the options can be written down.
+        first, second = (os.fspath(file) for file in self.weights)
+        object.__setattr__(self, "weights", (first, second))
 
 
 def deblur_steps(image: ArrayLike, options: Options | None = None) -> Steps[Result]:
@@ -206,17 +237,32 @@ def _deblur_tensor(
 
     yield Progress("estimate", 0.0, "Looking at the blur")
     device = resolve(options.device)
-    prior, prior_name = load_prior(options.prior, device)
     tensor = torch.from_numpy(working).to(device)
-    estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
-    trajectory = estimate.trajectory.resample(options.n_poses).centered()
-    if estimate.moves:
-        steps = restore_steps(
-            tensor, estimate.trajectory, prior, noise=options.noise, blind=True, preview=True
-        )
-        sharp = yield from within(_encoded(steps, form), 0.6, 0.98)
+    official = None
+    if options.weights is not None:
+        from .models.official import OfficialModel
+
+        official = OfficialModel(options.weights, device)
+        estimated = yield from within(official.estimate_steps(tensor, camera), 0.0, 0.1)
+        moves, restoring = True, 0.1
+        about: dict[str, Any] = {"weights": official.description, "certainty": None}
+    else:
+        prior, prior_name = load_prior(options.prior, device)
+        estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
+        estimated, moves, restoring = estimate.trajectory, estimate.moves, 0.6
+        certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
+        about = {"prior": prior_name, "certainty": certainty}
+    if moves:
+        if official is not None:
+            steps = official.restore_steps(tensor, estimated, options.noise)
+        else:
+            steps = restore_steps(
+                tensor, estimated, prior, noise=options.noise, blind=True, preview=True
+            )
+        sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:
         sharp = tensor.clamp(0, 1)
+    trajectory = estimated.resample(options.n_poses).centered()
     yield Progress("sequence", 0.98, "Blurring the result again")
     reblurred = MotionBlur(trajectory, device)(sharp[None])[0]
     residual = float((reblurred - tensor).square().mean().sqrt())
@@ -228,12 +274,11 @@ def _deblur_tensor(
         {
             "version": _version(),
             "parameters": asdict(options),
-            "prior": prior_name,
             "device": str(device),
             "focal_length_px": camera.focal_length,
             "extent_px": trajectory.extent,
-            "certainty": {"spread_px": estimate.spread, "hypotheses": estimate.candidates},
             "reblur_residual_rms": residual,
+            **about,
         },
         FrameSequence(sharp_array, trajectory, form),
     )
@@ -278,8 +323,8 @@ def deblur(
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``noise``, ``linear``, ``prior``,
-        ``principal_point``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``noise``, ``linear``, ``prior``, ``model``,
+        ``weights``, ``principal_point``, ``seed``.
 
     Returns
     -------

@@ -34,6 +34,7 @@ from .. import pipeline
 from ..camera import Camera
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, add_layers, preview_layer, read_source
+from .model_choice import ModelChoice
 from .work import WorkError, deblur_work, explain
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class DeblurWidget(QWidget):
             "first, which is what happens to the light of a photograph."
         )
 
+        self.model = ModelChoice()
         self.device = _DeviceChoice()
 
         self.run_button = QPushButton("Deblur")
@@ -182,6 +184,7 @@ class DeblurWidget(QWidget):
             ("", self.refine),
             ("Noise", self.noise),
             ("Light adds up in", self.light),
+            ("Model", self.model),
             ("Device", self.device),
         ):
             label = QLabel(text)
@@ -261,6 +264,7 @@ class DeblurWidget(QWidget):
             refine=self.refine.isChecked(),
             noise=self.noise.value() / 100 or None,
             linear=self.light.currentData(),
+            **self.model.options(),
             device=self.device.name,
         )
 

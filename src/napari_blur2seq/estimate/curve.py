@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera, rotation_matrices
+from ..ordering import shortest_path
 from ..progress import Parts, finish
 from ..trajectory import Trajectory
 
@@ -177,7 +177,7 @@ def fit_kernel(kernel: Tensor) -> Tensor:
     cosine series, whose coefficients are then fitted to the kernel.
     """
     points = _equal_masses(kernel, POSES)
-    points = points[_shortest_path(points)]
+    points = points[torch.from_numpy(shortest_path(points.numpy()))]
     points = points - points.mean(0)
     # A longer path can have, and show, more detail.
     order = int(min(MOST_COEFFICIENTS, max(5, 4 + float(torch.cdist(points, points).max()) / 5)))
@@ -246,38 +246,6 @@ def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:
         points = torch.where(share[:, None] > 0, total / share.clamp_min(1e-12)[:, None], points)
         penalty = penalty + 0.5 * scale * (share * count - 1)
     return points
-
-
-def _shortest_path(points: Tensor) -> list[int]:
-    """Order of the shortest open path through the points: nearest neighbours, then 2-opt."""
-    distance = torch.cdist(points, points).numpy()
-    count = len(points)
-    best: list[int] = []
-    best_length = math.inf
-    for start in range(count):
-        path, rest = [start], set(range(count)) - {start}
-        while rest:
-            nearest = min(rest, key=distance[path[-1]].__getitem__)
-            path.append(nearest)
-            rest.remove(nearest)
-        length = sum(distance[a, b] for a, b in pairwise(path))
-        if length < best_length:
-            best, best_length = path, length
-    improved = True
-    while improved:
-        improved = False
-        for i in range(count - 1):
-            for j in range(i + 1, count):
-                # Turning best[i..j] round changes the links at both of its ends.
-                before = distance[best[i - 1], best[i]] if i else 0.0
-                after = distance[best[i - 1], best[j]] if i else 0.0
-                if j + 1 < count:
-                    before += distance[best[j], best[j + 1]]
-                    after += distance[best[i], best[j + 1]]
-                if after < before - 1e-6:
-                    best[i : j + 1] = best[i : j + 1][::-1]
-                    improved = True
-    return best
 
 
 def _gaussian(side: int, sigma: float) -> Tensor:

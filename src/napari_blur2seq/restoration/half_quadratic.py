@@ -202,11 +202,11 @@ def restore_steps(
         cleaned = prior(u[None], float(level))
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
-            yield Progress("restore", start + part, label, _reduced(z[:, inner, inner]))
+            yield Progress("restore", start + part, label, preview_of(z[:, inner, inner]))
     return z[:, inner, inner].clamp(0, 1)
 
 
-def _reduced(image: Tensor) -> NDArray[np.float32]:
-    """At most `_PREVIEW_SIDE` px a side, by leaving out pixels."""
+def preview_of(image: Tensor) -> NDArray[np.float32]:
+    """The picture (C, H, W) so far, at most `_PREVIEW_SIDE` px a side, by leaving out pixels."""
     step = math.ceil(max(image.shape[-2:]) / _PREVIEW_SIDE)
     return np.asarray(image[:, ::step, ::step].clamp(0, 1).cpu().numpy())
