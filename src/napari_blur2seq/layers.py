@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ImageError
+from .errors import Blur2SeqError, ImageError
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ LayerData = tuple[Any, dict[str, Any], LayerKind]
 
 # Tracks have at most three axes beside time.
 _MAX_AXES = 3
+# Of layers that belong to no picture.
+_PLAIN: dict[str, Any] = {
+    "scale": np.ones(2),
+    "translate": np.zeros(2),
+    "rotate": np.eye(2),
+    "shear": np.eye(2),
+    "affine": np.eye(3),
+    "units": ("pixel", "pixel"),
+    "axis_labels": ("y", "x"),
+}
 # Tracks over this many points by this many.
 _GRID = 7
 
@@ -182,14 +192,13 @@ def result_layers(
         **(parameters or {}),
         **result.metadata,
         "source": {"layer": source.name, "index": list(source.index)},
+        # In every layer, so that each is enough to go on from.
+        "trajectory_csv": result.trajectory.to_csv(),
     }
-    spatial_in_time = _with_time(source.spatial)
     frames = result.sequence if frames is None else frames
     for axis in source.hidden:
         frames = _expand(frames, axis + 1)
     image = {"rgb": source.rgb, "multiscale": False, **source.display}
-    trajectory = {"trajectory_csv": result.trajectory.to_csv()}
-    tracks, time = _tracks(result.trajectory, source.hidden)
     return [
         (
             np.expand_dims(result.sharp, source.hidden),
@@ -209,29 +218,91 @@ def result_layers(
                 # It covers the sharp image, which most people want to see first.
                 "visible": False,
                 **image,
-                **copy.deepcopy(spatial_in_time),
+                **_with_time(copy.deepcopy(source.spatial)),
             },
             "image",
         ),
-        (
-            tracks,
-            {
-                "name": f"{source.name} trajectory",
-                "metadata": {"blur2seq": copy.deepcopy(metadata) | trajectory},
-                "features": {"time": time},
-                "color_by": "time",
-                "colormap": "turbo",
-                # Additive lines vanish on bright pictures.
-                "blending": "translucent",
-                "tail_width": 3,
-                # The path up to the time of the slider, hardly fading towards its start.
-                "tail_length": 10 * len(result.trajectory),
-                "head_length": 0,
-                **spatial_in_time,
-            },
-            "tracks",
-        ),
+        trajectory_layer(result.trajectory, f"{source.name} trajectory", source, metadata),
     ]
+
+
+def trajectory_layer(
+    trajectory: Trajectory,
+    name: str,
+    source: Source | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> LayerData:
+    """A trajectory as tracks of a grid of points, coloured by time.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    name : str
+        Of the layer.
+    source : Source, optional
+        The picture it belongs to: the tracks lie where that lies.
+    metadata : dict, optional
+        Kept with the trajectory itself, from which `trajectory_of` makes it again.
+    """
+    tracks, time = _tracks(trajectory, source.hidden if source else ())
+    spatial = source.spatial if source else _PLAIN
+    return (
+        tracks,
+        {
+            "name": name,
+            "metadata": {
+                "blur2seq": copy.deepcopy(metadata or {}) | {"trajectory_csv": trajectory.to_csv()}
+            },
+            "features": {"time": time},
+            "color_by": "time",
+            "colormap": "turbo",
+            # Additive lines vanish on bright pictures.
+            "blending": "translucent",
+            "tail_width": 3,
+            # The path up to the time of the slider, hardly fading towards its start.
+            "tail_length": 10 * len(trajectory),
+            "head_length": 0,
+            **_with_time(copy.deepcopy(spatial)),
+        },
+        "tracks",
+    )
+
+
+def trajectory_of(layer: Layer) -> Trajectory | None:
+    """The trajectory that a layer of ours remembers, or None."""
+    kept = layer.metadata.get("blur2seq")
+    text = kept.get("trajectory_csv") if isinstance(kept, dict) else None
+    try:
+        return Trajectory.from_csv(text) if isinstance(text, str) else None
+    except Blur2SeqError:  # metadata is the user's to write to
+        return None
+
+
+def picture_of(viewer: ViewerModel | None, shape: tuple[int, int] | None = None) -> Source | None:
+    """The picture in a viewer that a trajectory for pictures of this shape belongs to.
+
+    The active layer, or else the uppermost, whose shown plane has the (height, width).
+    """
+    from napari.layers import Image
+
+    if viewer is None:
+        return None
+    for layer in (viewer.layers.selection.active, *reversed(viewer.layers)):
+        if isinstance(layer, Image):
+            try:
+                source = read_source(layer, viewer.dims)
+            except Blur2SeqError:
+                continue
+            if shape in (None, source.shape):
+                return source
+    return None
+
+
+def picture_of_current_viewer(shape: tuple[int, int] | None = None) -> Source | None:
+    """`picture_of` of the viewer the user works in, None outside napari."""
+    import napari
+
+    return picture_of(napari.current_viewer(), shape)
 
 
 def preview_layer(preview: NDArray[Any], source: Source) -> LayerData:

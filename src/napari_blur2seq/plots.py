@@ -42,8 +42,7 @@ def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -
         corners = (-0.5, width - 0.5, height - 0.5, -0.5)
         left.imshow(_shown(image[::step, ::step]), alpha=0.55, extent=corners)
     times = trajectory.times
-    relative = (times[0], times[-1]) == (0.0, 1.0)  # a trajectory that knows no seconds
-    clock = "time (share of the exposure)" if relative else "time (s)"
+    clock = "time (s)" if trajectory.timed else "time (share of the exposure)"
     moved = points + enlarged * paths
     left.add_collection(
         LineCollection(list(moved.swapaxes(0, 1)), colors="black", linewidths=0.6, alpha=0.5)
