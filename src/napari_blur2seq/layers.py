@@ -268,6 +268,30 @@ def trajectory_layer(
     )
 
 
+def shaken_layers(
+    shaken: NDArray[Any], trajectory: Trajectory, source: Source, metadata: dict[str, Any]
+) -> list[LayerData]:
+    """A picture shaken here and its true trajectory as layer data tuples.
+
+    The picture does not remember the trajectory: nothing that is to be estimated is given away.
+    """
+    return [
+        (
+            np.expand_dims(shaken, source.hidden),
+            {
+                "name": f"{source.name} shaken",
+                "metadata": {"blur2seq": copy.deepcopy(metadata)},
+                "rgb": source.rgb,
+                "multiscale": False,
+                **source.display,
+                **copy.deepcopy(source.spatial),
+            },
+            "image",
+        ),
+        trajectory_layer(trajectory, f"{source.name} true trajectory", source, metadata),
+    ]
+
+
 def trajectory_of(layer: Layer) -> Trajectory | None:
     """The trajectory that a layer of ours remembers, or None."""
     kept = layer.metadata.get("blur2seq")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_POSES = 25
+# `blur` can be cancelled after so many poses.
+_POSES_AT_A_TIME = 8
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -377,19 +379,40 @@ def blur(
         Like the input.
     """
     chosen = _options(noise=noise, linear=linear, device=device, seed=seed)
-    working, form = _working_for(trajectory, image, linear)
+    return run(blur_steps(image, trajectory, chosen))
+
+
+def blur_steps(
+    image: ArrayLike, trajectory: Trajectory, options: Options
+) -> Steps[NDArray[np.generic]]:
+    """The work of `blur` as a generator of `Progress` events; its return value is the picture.
+
+    Of the options, ``noise`` (none by default), ``linear``, ``seed`` and ``device`` count.
+    """
+    working, form = _working_for(trajectory, image, options.linear)
+    yield Progress("sequence", 0.0, "Blurring the picture")
 
     import torch
 
     from .motion_blur import MotionBlur
 
-    target = resolve(chosen.device)
-    with torch.no_grad():
-        result = MotionBlur(trajectory, target)(torch.from_numpy(working).to(target)[None])[0]
-    values = result.cpu().numpy()
-    if noise:
-        generator = np.random.default_rng(seed)
-        values = values + noise * generator.standard_normal(values.shape, dtype=np.float32)
+    target = resolve(options.device)
+    tensor = torch.from_numpy(working).to(target)[None]
+    total = torch.zeros_like(tensor)
+    for first in range(0, len(trajectory), _POSES_AT_A_TIME):
+        part = Trajectory.from_camera(
+            trajectory.rotations[first : first + _POSES_AT_A_TIME], trajectory.camera
+        )
+        with torch.no_grad():
+            total += len(part) / len(trajectory) * MotionBlur(part, target)(tensor)
+        done = first + len(part)
+        yield Progress(
+            "sequence", done / len(trajectory), f"Pose {done} of {len(trajectory)} is blurred"
+        )
+    values = total[0].cpu().numpy()
+    if options.noise:
+        generator = np.random.default_rng(options.seed)
+        values = values + options.noise * generator.standard_normal(values.shape, dtype=np.float32)
         values = values.clip(0, 1)
     return form.encode(values)
 

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
-from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtWidgets import (
-    QApplication,
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QFrame,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QSizePolicy,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt.utils import create_worker
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 from .. import pipeline
 from ..camera import Camera
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, add_layers, preview_layer, read_source
-from .work import WorkError, deblur_work, explain
+from .parts import LayerChoice
+from .work import deblur_work, explain
+from .work_dock import WorkDock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari.layers import Layer
     from napari.viewer import Viewer
 
     from ..progress import Progress
-
-_log = logging.getLogger(__name__)
 
 _STAGES = {
     "estimate": "Estimating the camera's motion",
@@ -56,7 +33,7 @@ _AUTOMATIC, _PIXELS, _MILLIMETRES = range(3)
 _READY = "Choose a picture blurred by camera shake and press Deblur."
 
 
-class DeblurWidget(QWidget):
+class DeblurWidget(WorkDock):
     """Deblur an image layer in the background and add the results as layers.
 
     Parameters
@@ -64,44 +41,22 @@ class DeblurWidget(QWidget):
     napari_viewer : napari.Viewer
         Whose layers are offered and which gets the results.
     parent : QWidget, optional
-
-    Attributes
-    ----------
-    done : Signal
-        The work has ended, in whatever way, and the controls are ready again.
     """
 
-    done = Signal()
-
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = napari_viewer
-        self._layers: list[Layer] = []
-        self._worker: Any = None
-        self._stop = threading.Event()
-        self._bar: _ActivityBar | None = None
-        self._end: Callable[[], None] | None = None
+        super().__init__(napari_viewer, "Deblur", _READY, parent)
         self._source: Source | None = None
         self._preview: Layer | None = None
-        self._percent = 0
-        self._moving_bar = False
         self._build()
-        events = napari_viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._list_layers)
-        self._list_layers()
 
     # ------------------------------------------------------------------ controls
 
     def _build(self) -> None:
-        self.layer_choice = QComboBox()
+        self.layer_choice = LayerChoice(self._viewer, self._is_picture)
         self.layer_choice.setToolTip(
             "The picture to deblur. Of a stack, the plane that the viewer shows."
         )
-        # A long name must not widen the dock.
-        self.layer_choice.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.layer_choice.listed.connect(self.update_button)
 
         self.camera_choice = QComboBox()
         self.camera_choice.addItems(["automatic", "focal length", "35 mm equivalent"])
@@ -158,22 +113,6 @@ class DeblurWidget(QWidget):
 
         self.device = _DeviceChoice()
 
-        self.run_button = QPushButton("Deblur")
-        self.run_button.clicked.connect(self._run_or_cancel)
-        self.progress_bar = QProgressBar()
-        self.progress_bar.setRange(0, 100)
-        self.progress_bar.setToolTip("Share of the work done.")
-        policy = self.progress_bar.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)  # the text below stays where it is
-        self.progress_bar.setSizePolicy(policy)
-        self.progress_bar.hide()
-        self.stage = QLabel(_READY)
-        self.stage.setWordWrap(True)
-        self.stage.setToolTip("What is being done, or how it ended.")
-
-        form = QFormLayout()
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, field in (
             ("Image", self.layer_choice),
             ("Camera", self.camera_choice),
@@ -184,20 +123,9 @@ class DeblurWidget(QWidget):
             ("Light adds up in", self.light),
             ("Device", self.device),
         ):
-            label = QLabel(text)
-            label.setToolTip(field.toolTip())
-            form.addRow(label, field)
-        inner = QWidget()
-        inner.setLayout(form)
-        scroll = _FormArea()
-        scroll.setWidget(inner)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll)
-        for widget in (self.run_button, self.progress_bar, self.stage):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        self._form = inner
+            self.form.add(text, field)
         self._camera_changed(_AUTOMATIC)
+        self.update_button()
 
     def _camera_changed(self, choice: int) -> None:
         self.focal_length.setEnabled(choice != _AUTOMATIC)
@@ -205,47 +133,29 @@ class DeblurWidget(QWidget):
         self.focal_length.setSpecialValueText("automatic" if choice == _AUTOMATIC else "")
         self.focal_length.setValue({_PIXELS: 1000, _MILLIMETRES: 26}.get(choice, 1))
 
-    def _list_layers(self, event: Any = None) -> None:
-        """Offer the image layers; keep the choice, or take the viewer's active layer."""
-        # The viewer's events outlive a closed dock.
-        if not isalive(self):
-            return
+    def _is_picture(self, layer: Layer) -> bool:
         from napari.layers import Image
 
-        chosen = self.layer
-        self._layers = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Image) and layer is not self._preview
-        ]
-        if chosen not in self._layers:
-            chosen = self._viewer.layers.selection.active
-        if chosen not in self._layers:
-            chosen = self._layers[-1] if self._layers else None
-        self.layer_choice.clear()
-        self.layer_choice.addItems([layer.name for layer in self._layers])
-        self.layer = chosen
-        self._ready_or_not()
+        return isinstance(layer, Image) and layer is not self._preview
 
-    def _ready_or_not(self) -> None:
-        if self._worker is None:
-            self.run_button.setText("Deblur")
-            self.run_button.setEnabled(bool(self._layers))
-            self.run_button.setToolTip(
-                "Deblur the chosen picture; the results are added as layers."
-                if self._layers
-                else "Open a picture first: File > Open, or File > Open Sample > Blur2seq."
-            )
+    def why_not(self) -> str:
+        """Without a picture there is nothing to do."""
+        if self.layer is None:
+            return "Open a picture first: File > Open, or File > Open Sample > Blur2seq."
+        return ""
+
+    def explain_action(self) -> str:
+        """For the tool tip."""
+        return "Deblur the chosen picture; the results are added as layers."
 
     @property
     def layer(self) -> Layer | None:
         """The image layer to deblur."""
-        index = self.layer_choice.currentIndex()
-        return self._layers[index] if 0 <= index < len(self._layers) else None
+        return self.layer_choice.layer
 
     @layer.setter
     def layer(self, layer: Layer | None) -> None:
-        self.layer_choice.setCurrentIndex(self._layers.index(layer) if layer is not None else -1)
+        self.layer_choice.layer = layer
 
     def options(self, image_shape: tuple[int, int]) -> pipeline.Options:
         """What the controls say, for a picture of shape (height, width)."""
@@ -266,114 +176,40 @@ class DeblurWidget(QWidget):
 
     # ------------------------------------------------------------------ work
 
-    def _run_or_cancel(self) -> None:
-        if self._worker is None:
-            self.run()
-        else:
-            self.cancel()
-
     def run(self) -> None:
         """Start to deblur the chosen layer."""
-        if self._worker is not None:
+        if self.working:
             return
         try:
             source = read_source(self.layer, self._viewer.dims)
             options = self.options(source.shape)
         except Blur2SeqError as error:
-            self.stage.setText(str(error))
-            show_error(str(error))
+            self.refuse(error)
             return
         self._source = source
-        self._stop = threading.Event()
-        self._worker = worker = create_worker(
-            deblur_work, source, options, self._stop, _start_thread=False, _ignore_errors=True
-        )
-        worker.yielded.connect(self._on_progress)
-        worker.returned.connect(self._on_returned)
-        worker.errored.connect(self._on_error)
-        worker.finished.connect(self._on_finished)
-        self._form.setEnabled(False)
-        self.run_button.setText("Cancel")
-        self.run_button.setToolTip("Stop the work; no layer is added.")
-        self.stage.setText("Starting ...")
-        self._percent = 0
-        self.progress_bar.setValue(0)
-        self.progress_bar.show()
-        self._bar = bar = _ActivityBar(f"Deblurring {source.name}", self.cancel)
-        # Closing the dock or the viewer deletes this widget, and with it the slots that
-        # would end the work.
-        self._end = partial(_end_work, self._stop, bar)
-        self.destroyed.connect(self._end)
-        worker.start()
+        self.start(f"Deblurring {source.name}", lambda: deblur_work(source, options))
 
-    def cancel(self) -> None:
-        """Stop the work after the current step; no layer is added."""
-        if self._worker is not None:
-            self._stop.set()
-            self.run_button.setEnabled(False)
-            self.run_button.setText("Cancelling ...")
-            self.stage.setText("Cancelling after the current step ...")
-
-    def _on_progress(self, event: Progress) -> None:
-        if self._worker is None or self._stop.is_set():
-            return
-        percent = round(100 * event.fraction)
-        self.progress_bar.setValue(percent)
-        stage = _STAGES.get(event.stage, "Working")
-        self.stage.setText(f"{stage}: {event.message}")
+    def show_event(self, event: Progress) -> None:
+        """Text and preview."""
+        self.stage.setText(f"{_STAGES.get(event.stage, 'Working')}: {event.message}")
         if event.preview is not None:
             self._show_preview(event.preview)
-        self._percent = percent
-        self._move_bar()
 
-    def _move_bar(self) -> None:
-        """Bring napari's bar to the present percent.
-
-        Moving it processes events: slots are called within this call, and the work may
-        have ended when it returns.
-        """
-        if self._moving_bar:
-            return
-        self._moving_bar = True
-        try:
-            while self._bar is not None and self._percent != self._bar.n:
-                self._bar.update(self._percent - self._bar.n)
-        finally:
-            self._moving_bar = False
-
-    def _on_returned(self, layers: list[LayerData] | None) -> None:
-        # It may have been cancelled after the work was done.
-        if layers is None or self._source is None or self._stop.is_set():
-            return
+    def take_result(self, layers: list[LayerData]) -> str:
+        """Add the layers."""
+        assert self._source is not None
         self._remove_preview()
         add_layers(self._viewer, layers, self._source)
-        self.stage.setText(
+        return (
             "Done. Show the layer that ends in 'sequence' and move the time slider to see the "
             "camera's motion."
         )
 
-    def _on_error(self, error: Exception) -> None:
-        cause = error.__cause__ if isinstance(error, WorkError) else error
-        if not isinstance(cause, Blur2SeqError):
-            _log.error("Deblurring failed", exc_info=cause)
-        sentence = explain(error)
-        self.stage.setText(sentence)
-        show_error(sentence)
-
-    def _on_finished(self) -> None:
+    def cleared(self) -> None:
+        """Nothing intermediate stays."""
         self._remove_preview()
-        if self._end is not None:
-            self.destroyed.disconnect(self._end)
-        bar, self._bar = self._bar, None
-        self._worker = self._source = self._end = None
-        self._form.setEnabled(True)
-        if self._stop.is_set():
-            self.stage.setText("Cancelled.")
-        self.progress_bar.hide()
-        self._list_layers()
-        if bar is not None:
-            bar.close()
-        self.done.emit()
+        self._source = None
+        self.layer_choice.update_list()
 
     def _show_preview(self, preview: Any) -> None:
         assert self._source is not None
@@ -394,13 +230,6 @@ class DeblurWidget(QWidget):
         preview, self._preview = self._preview, None
         if preview is not None and preview in self._viewer.layers:
             self._viewer.layers.remove(preview)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Stop the work when the dock is closed: napari takes the widget out of it."""
-        closed = event is not None and event.type() == QEvent.Type.ParentChange
-        if closed and self.parent() is None:
-            self.cancel()
-        return bool(super().event(event))
 
 
 class _DeviceChoice(QComboBox):
@@ -439,46 +268,3 @@ class _DeviceChoice(QComboBox):
         finally:
             QApplication.restoreOverrideCursor()
         super().showPopup()
-
-
-class _FormArea(QScrollArea):
-    """As high as its widget, lower where the window is; as wide, for there is no way sideways."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
-
-    def sizeHint(self) -> QSize:
-        """Asked anew by the layout when the theme changes."""
-        return QSize(self._width(), self.widget().sizeHint().height())
-
-    def minimumSizeHint(self) -> QSize:
-        """A few rows."""
-        return QSize(self._width(), min(120, self.widget().sizeHint().height()))
-
-    def _width(self) -> int:
-        bar = self.verticalScrollBar().sizeHint().width()
-        return int(self.widget().minimumSizeHint().width() + bar)
-
-
-class _ActivityBar(cancelable_progress):
-    """Bar in napari's activity dock whose Cancel button works outside of a for loop."""
-
-    def __init__(self, description: str, cancel: Callable[[], None]) -> None:
-        self._cancel_work = cancel
-        # napari shows what follows the last bar character; tqdm's rates would push the
-        # button out of sight.
-        super().__init__(desc=description, total=100, bar_format="{desc}|{elapsed}")
-
-    def cancel(self) -> None:
-        """Called by the button."""
-        super().cancel()
-        self._cancel_work()
-
-
-def _end_work(stop: threading.Event, bar: _ActivityBar, *_: object) -> None:
-    stop.set()
-    bar.close()

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from .. import pipeline
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, result_layers
 from ..progress import Progress, Steps, within
+
+T = TypeVar("T")
 
 # Sequences up to this size are computed at once; of larger ones, frames when looked at.
 MAX_SEQUENCE_BYTES = 256 * 2**20
@@ -28,20 +30,18 @@ class WorkError(Exception):
     """
 
 
-def deblur_work(
-    source: Source, options: pipeline.Options, stop: threading.Event
-) -> Steps[list[LayerData] | None]:
-    """Deblur the plane of a source; the return value is ready to be added as layers.
+def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T | None]:
+    """The steps until `stop` is set; the return value is None then.
 
-    `stop` ends the work after the present step, with None. Unlike the worker's own `quit`,
-    it closes the pipeline in the thread it runs in: PyTorch's modes belong to the thread,
-    and the memory is free when the work is reported as finished.
+    Unlike the worker's own `quit`, `stop` closes the generator in the thread it runs in:
+    PyTorch's modes belong to the thread, and the memory is free when the work is reported
+    as finished.
     """
-    steps = _steps(source, options)
+    generator = steps()
     try:
         while not stop.is_set():
             try:
-                event = next(steps)
+                event = next(generator)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             yield event
@@ -49,10 +49,11 @@ def deblur_work(
     except RuntimeError as error:
         raise WorkError(str(error)) from error
     finally:
-        steps.close()
+        generator.close()
 
 
-def _steps(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+    """Deblur the plane of a source; the return value is ready to be added as layers."""
     steps = pipeline.deblur_steps(source.pixels(), options)
     result = yield from within(fewer_previews(steps), 0.0, 0.9)
     frames = yield from within(sequence_array(result.frames), 0.9, 1.0)
