@@ -302,6 +302,21 @@ def trajectory_of(layer: Layer) -> Trajectory | None:
         return None
 
 
+def is_trajectory(layer: Layer) -> bool:
+    """Whether a layer is the tracks of a trajectory that it remembers."""
+    from napari.layers import Tracks
+
+    return isinstance(layer, Tracks) and trajectory_of(layer) is not None
+
+
+def spread_of(layer: Layer) -> float | None:
+    """How far the trajectory of a result is uncertain, in px, or None where that is unknown."""
+    kept = layer.metadata.get("blur2seq")
+    certainty = kept.get("certainty") if isinstance(kept, dict) else None
+    spread = certainty.get("spread_px") if isinstance(certainty, dict) else None
+    return float(spread) if isinstance(spread, int | float) and np.isfinite(spread) else None
+
+
 def picture_of(viewer: ViewerModel | None, shape: tuple[int, int] | None = None) -> Source | None:
     """The picture in a viewer that a trajectory for pictures of this shape belongs to.
 

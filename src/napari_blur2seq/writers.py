@@ -11,17 +11,10 @@ from numpy.typing import NDArray
 from . import files
 from .errors import ImageError, TrajectoryError
 from .trajectory import Trajectory
+from .units import seconds
 
-# Units of layers, as napari spells them, in those of OME.
-_LENGTHS = {
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "micron": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-}
-_SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0}
+# Lengths of layers, as napari spells them, that OME knows under another name.
+_OME_LENGTHS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
 
 
 def write_sequence(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -113,17 +106,18 @@ def _pixel_size(attributes: dict[str, Any], frame_axes: int) -> dict[str, Any]:
     if scale is None:
         return size
     for axis, name in enumerate("YX", start=frame_axes):
-        if axis < len(units) and units[axis] in _LENGTHS:
+        if axis < len(units) and units[axis] in _OME_LENGTHS:
             size[f"PhysicalSize{name}"] = float(abs(scale[axis]))
-            size[f"PhysicalSize{name}Unit"] = _LENGTHS[units[axis]]
+            size[f"PhysicalSize{name}Unit"] = _OME_LENGTHS[units[axis]]
     return size
 
 
 def _time_step(attributes: dict[str, Any]) -> float | None:
     """Seconds from frame to frame: by the layer's unit, else by its trajectory's times."""
     units = [str(unit) for unit in attributes.get("units", ())]
-    if units and units[0] in _SECONDS:
-        return float(attributes["scale"][0]) * _SECONDS[units[0]]
+    step = seconds(units[0]) if units else None
+    if step is not None:
+        return float(attributes["scale"][0]) * step
     kept = attributes.get("metadata", {}).get("blur2seq", {})
     if "trajectory_csv" in kept:
         trajectory = Trajectory.from_csv(kept["trajectory_csv"])

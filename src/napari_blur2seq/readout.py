@@ -1,0 +1,108 @@
+"""What to read off a trajectory: curves of its three angles in units people know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .trajectory import Trajectory
+
+Unit = Literal["degrees", "px", "µm"]
+AXES = ("pitch", "yaw", "roll")
+
+_TINY = 1e-6  # rad: a rotation small enough to be in proportion to its displacement
+
+
+def axis_curves(
+    trajectory: Trajectory, unit: Unit = "degrees", pixel_size: float | None = None
+) -> NDArray[np.float64]:
+    """Pitch, yaw and roll over time, less their means, shape (T, 3).
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    unit : str
+        ``"degrees"``; or how far the angle alone displaces the corner of the picture farthest
+        from the principal point: ``"px"``, or ``"µm"`` with `pixel_size`. Signed: positive
+        is the direction of positive angles.
+    pixel_size : float, optional
+        Micrometres per px.
+    """
+    rotations = trajectory.rotations - trajectory.rotations.mean(axis=0)
+    if unit == "degrees":
+        return np.rad2deg(rotations)
+    shifts = np.stack([_corner_shift(trajectory, rotations, axis) for axis in range(3)], axis=1)
+    return shifts * _factor(unit, pixel_size)
+
+
+def axis_bands(
+    trajectory: Trajectory,
+    spread: float,
+    unit: Unit = "degrees",
+    pixel_size: float | None = None,
+) -> NDArray[np.float64]:
+    """Half widths of the bands of uncertainty about pitch, yaw and roll, shape (3,).
+
+    Each is the angle that alone displaces a 3x3 grid of image points by `spread` px (root
+    mean square), in the unit of `axis_curves`.
+    """
+    rotations = _TINY * np.eye(3)
+    probe = Trajectory.from_camera(rotations, trajectory.camera)
+    paths = probe.paths(probe.grid())
+    angles = spread * _TINY / np.sqrt(np.square(paths).sum(-1).mean(1))
+    if unit == "degrees":
+        return np.rad2deg(angles)
+    per_radian = [_corner_shift(trajectory, rotations, axis)[axis] / _TINY for axis in range(3)]
+    bands: NDArray[np.float64] = angles * per_radian * _factor(unit, pixel_size)
+    return bands
+
+
+def clock(trajectory: Trajectory) -> NDArray[np.float64]:
+    """Time as a share of the exposure, shape (T,), from 0 to 1."""
+    times = trajectory.times
+    span = times[-1] - times[0]
+    return (times - times[0]) / span if span > 0 else np.zeros(len(times))
+
+
+def same_direction(trajectory: Trajectory, reference: Trajectory) -> Trajectory:
+    """The trajectory, or its reverse where that is nearer to the reference.
+
+    The blur of one picture is the same in both directions of time.
+    """
+    n = max(len(trajectory), len(reference))
+    wanted, own, reverse = (
+        axis_curves(t.resample(n)) for t in (reference, trajectory, trajectory.reversed())
+    )
+    nearer = np.square(reverse - wanted).sum() < np.square(own - wanted).sum()
+    return trajectory.reversed() if nearer else trajectory
+
+
+def _corner_shift(
+    trajectory: Trajectory, rotations: NDArray[np.float64], axis: int
+) -> NDArray[np.float64]:
+    """Displacement in px of the farthest corner by one of the angles alone, shape (T,)."""
+    height, width = trajectory.image_shape
+    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)], float)
+    distance = np.square(corners - trajectory.principal_point).sum(1)
+    corner = corners[[int(np.argmax(distance))]]
+
+    def shift(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        alone = np.zeros((len(angles), 3))
+        alone[:, axis] = angles
+        return Trajectory.from_camera(alone, trajectory.camera).paths(corner)[:, 0]
+
+    direction = shift(np.array([_TINY]))[0]
+    result: NDArray[np.float64] = shift(rotations[:, axis]) @ (
+        direction / max(float(np.linalg.norm(direction)), 1e-300)
+    )
+    return result
+
+
+def _factor(unit: Unit, pixel_size: float | None) -> float:
+    if unit == "px":
+        return 1.0
+    if pixel_size is None:
+        raise ValueError("Micrometres need a pixel size.")
+    return pixel_size
