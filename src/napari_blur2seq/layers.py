@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import Blur2SeqError, ImageError
+from .kernel_field import kernel_picture, path_segments
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from .pipeline import Result
 
-LayerKind = Literal["image", "tracks"]
+LayerKind = Literal["image", "tracks", "vectors"]
 LayerData = tuple[Any, dict[str, Any], LayerKind]
 
 # Tracks have at most three axes beside time.
@@ -136,16 +137,7 @@ def read_source(layer: Layer | None, dims: Dims) -> Source:
         )
     index = tuple(None if a in shown else int(position[a]) for a in range(layer.ndim))
     plane = data[tuple(slice(None) if i is None else i for i in index)]
-    spatial = {
-        "scale": np.array(layer.scale, dtype=float),
-        "translate": np.array(layer.translate, dtype=float),
-        "rotate": np.array(layer.rotate, dtype=float),
-        "shear": _shear_matrix(np.array(layer.shear, dtype=float), layer.ndim),
-        "affine": np.array(layer.affine.affine_matrix, dtype=float),
-        "units": tuple(layer.units),
-        "axis_labels": tuple(layer.axis_labels),
-    }
-    spatial = _shifted(spatial, [i or 0 for i in index])
+    spatial = _shifted(_spatial(layer), [i or 0 for i in index])
     return Source(
         name=layer.name,
         plane=plane,
@@ -292,6 +284,49 @@ def shaken_layers(
     ]
 
 
+def paths_layer(
+    trajectory: Trajectory, points: Any, magnification: float, name: str, source: Source
+) -> LayerData:
+    """The paths about image points (x, y) as vectors on a picture, coloured by time."""
+    segments, time = path_segments(trajectory, points, magnification)
+    vectors = np.zeros((len(segments), 2, 2 + len(source.hidden)))
+    vectors[..., list(source.shown)] = segments
+    return (
+        vectors,
+        {
+            "name": name,
+            "features": {"time": time},
+            "edge_color": "time",
+            "edge_colormap": "turbo",
+            "vector_style": "line",
+            "edge_width": max(0.5, max(source.shape) / 400),
+            "opacity": 1.0,
+            "metadata": {"blur2seq": {"trajectory_csv": trajectory.to_csv()}},
+            **copy.deepcopy(source.spatial),
+        },
+        "vectors",
+    )
+
+
+def kernels_layer(
+    trajectory: Trajectory, points: Any, magnification: float, name: str, source: Source
+) -> LayerData:
+    """The local kernels at image points (x, y) as a picture that is clear where there is none."""
+    picture = kernel_picture(trajectory, points, magnification)
+    return (
+        np.expand_dims(picture, source.hidden),
+        {
+            "name": name,
+            "colormap": {"name": "kernels", "colors": [[1, 0.9, 0.1, 0], [1, 0.9, 0.1, 1]]},
+            "blending": "translucent_no_depth",
+            "contrast_limits": (0, 0.6),
+            "metadata": {"blur2seq": {"trajectory_csv": trajectory.to_csv()}},
+            **copy.deepcopy(source.spatial),
+        },
+        "image",
+    )
+
+
 def trajectory_of(layer: Layer) -> Trajectory | None:
     """The trajectory that a layer of ours remembers, or None."""
     kept = layer.metadata.get("blur2seq")
@@ -315,6 +350,21 @@ def spread_of(layer: Layer) -> float | None:
     certainty = kept.get("certainty") if isinstance(kept, dict) else None
     spread = certainty.get("spread_px") if isinstance(certainty, dict) else None
     return float(spread) if isinstance(spread, int | float) and np.isfinite(spread) else None
+
+
+def place_of_tracks(layer: Layer, trajectory: Trajectory) -> Source:
+    """A stand-in for the picture of a trajectory layer, where that is no longer open."""
+    axes = layer.ndim - 1
+    return Source(
+        name=layer.name,
+        plane=np.zeros(trajectory.image_shape, np.uint8),
+        rgb=False,
+        index=(*(0,) * (axes - 2), None, None),
+        shown=(axes - 2, axes - 1),
+        spatial=_last_axes(_spatial(layer), axes),
+        display={},
+        contrast_limits_range=(0, 1),
+    )
 
 
 def picture_of(viewer: ViewerModel | None, shape: tuple[int, int] | None = None) -> Source | None:
@@ -413,6 +463,19 @@ def _shear_matrix(shear: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
     matrix = np.eye(ndim)
     matrix[np.triu_indices(ndim, k=1)] = shear
     return matrix
+
+
+def _spatial(layer: Layer) -> dict[str, Any]:
+    """Where a layer lies: all seven attributes that say so."""
+    return {
+        "scale": np.array(layer.scale, dtype=float),
+        "translate": np.array(layer.translate, dtype=float),
+        "rotate": np.array(layer.rotate, dtype=float),
+        "shear": _shear_matrix(np.array(layer.shear, dtype=float), layer.ndim),
+        "affine": np.array(layer.affine.affine_matrix, dtype=float),
+        "units": tuple(layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
 
 
 def _shifted(spatial: dict[str, Any], origin: Any) -> dict[str, Any]:

@@ -49,11 +49,12 @@ _STYLES = (
     Qt.PenStyle.DotLine,
     Qt.PenStyle.DashDotLine,
 )
+_LINES = ("——", "- - -", "· · · ·", "- · - ·")
 _NONE = "No trajectory yet: deblur a picture, or drop a trajectory file on the viewer."
 _UNITS: dict[str, Unit] = {
     "degrees": "degrees",
-    "px at the picture's corner": "px",
-    "µm at the picture's corner": "µm",
+    "px at the corner": "px",
+    "µm at the corner": "µm",
 }
 
 
@@ -101,6 +102,7 @@ class TrajectoryWidget(QWidget):
         )
         self.choice.setMaximumHeight(76)
         self.choice.setMinimumWidth(120)
+        self.choice.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.choice.itemChanged.connect(self._draw)
         self.unit = QComboBox()
         self.unit.addItems(list(_UNITS))
@@ -137,7 +139,7 @@ class TrajectoryWidget(QWidget):
         self.message.setWordWrap(True)
         self.message.setToolTip("What the lower curve shows.")
         form = Form()
-        form.add("&Trajectories", self.choice)
+        form.rows.addRow(self.choice)
         form.add("&Unit", self.unit)
         form.add("", self.align)
         layout = QVBoxLayout(self)
@@ -161,7 +163,7 @@ class TrajectoryWidget(QWidget):
         self.choice.blockSignals(True)
         self.choice.clear()
         for layer in found:
-            item = QListWidgetItem(layer.name)
+            item = QListWidgetItem()
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
             on = Qt.CheckState.Checked if layer in ticked else Qt.CheckState.Unchecked
             item.setCheckState(on)
@@ -183,6 +185,15 @@ class TrajectoryWidget(QWidget):
             if self.choice.item(i).checkState() == Qt.CheckState.Checked
         ]
 
+    def _name_items(self) -> None:
+        """Names, after a sample of the line of those that are shown."""
+        lines = {id(layer): _LINES[k % len(_LINES)] for k, (layer, _) in enumerate(self._shown)}
+        self.choice.blockSignals(True)
+        for i, layer in enumerate(self._layers):
+            line = lines.get(id(layer), "")
+            self.choice.item(i).setText(f"{line}  {layer.name}" if line else layer.name)
+        self.choice.blockSignals(False)
+
     # ------------------------------------------------------------------ curves
 
     def _make_plots(self) -> None:
@@ -191,7 +202,6 @@ class TrajectoryWidget(QWidget):
         self._angles = pg.PlotWidget(background=None)
         self._angles.setToolTip("Drag the vertical line to move the viewer's time slider.")
         self._angles.setLabel("bottom", "share of the exposure")
-        self._angles.addLegend(offset=(-1, 1), verSpacing=-6)
         self._cursor = pg.InfiniteLine(0.0, movable=True, bounds=(0, 1))
         self._cursor.sigPositionChanged.connect(self._move_slider)
         self._path = pg.PlotWidget(background=None)
@@ -207,6 +217,7 @@ class TrajectoryWidget(QWidget):
             for axis in ("bottom", "left"):
                 plot.getAxis(axis).enableAutoSIPrefix(False)
             plot.setMinimumHeight(150)
+            plot.getAxis("bottom").setHeight(42)
             plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
             plot.showGrid(x=True, y=True, alpha=0.2)
             self._plots.addWidget(plot, 1)
@@ -232,6 +243,7 @@ class TrajectoryWidget(QWidget):
             self.unit.setCurrentIndex(1)
             return  # which draws
         self.export.setEnabled(bool(self._shown))
+        self._name_items()
         for plot in (self._angles, self._path):
             if plot is not None:
                 plot.setVisible(bool(self._shown))
@@ -270,7 +282,7 @@ class TrajectoryWidget(QWidget):
                         plot.addItem(edge)
                     plot.addItem(pg.FillBetweenItem(*edges, brush=(*colours[axis], 60)))
                 label = f"{name}, {layer.name}" if len(self._shown) > 1 else name
-                plot.plot(time, curves[:, axis], pen=pen, name=_shortened(label))
+                plot.plot(time, curves[:, axis], pen=pen, name=label)
         self._cursor.setPen(pg.mkPen(text, width=1))
         self._cursor.setHoverPen(pg.mkPen(text, width=3))
         plot.addItem(self._cursor)
@@ -278,10 +290,13 @@ class TrajectoryWidget(QWidget):
             for axis in ("bottom", "left"):
                 each.getAxis(axis).setPen(text)
                 each.getAxis(axis).setTextPen(text)
-        legend = plot.getPlotItem().legend
-        legend.setBrush(pg.mkBrush(*ground, 200))
-        for _, label in legend.items:
-            label.setText(label.text, color=text)
+            each.setBackground(ground)
+        # Angles by colour here, trajectories by kind of line in the list: no legend on the curves.
+        words = (
+            f'<span style="color: rgb{colour}">{name}</span>'
+            for name, colour in zip(AXES, colours, strict=True)
+        )
+        plot.setTitle(" &nbsp; ".join(words), size="9pt")
 
     def _draw_path(self) -> None:
         import pyqtgraph as pg
@@ -430,7 +445,3 @@ class TrajectoryWidget(QWidget):
         raise Blur2SeqError(
             f"No sequence belongs to '{layer.name}'; deblur the picture, and keep its sequence."
         )
-
-
-def _shortened(text: str, length: int = 34) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
