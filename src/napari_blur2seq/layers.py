@@ -8,8 +8,9 @@ or removed while it runs.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -93,6 +94,20 @@ class Source:
         return np.array(self.plane)
 
 
+def read_planes(layer: Layer | None, dims: Dims) -> list[Source]:
+    """All planes of an image layer, in the order of their indices; see `read_source`.
+
+    They are cut along the axes that the viewer does not show.
+    """
+    shown = read_source(layer, dims)
+    assert layer is not None
+    data = layer.data[0] if layer.multiscale else layer.data
+    counts = [
+        range(data.shape[axis]) if i is not None else (None,) for axis, i in enumerate(shown.index)
+    ]
+    return [_source_at(layer, index, shown.shown) for index in itertools.product(*counts)]
+
+
 def read_source(layer: Layer | None, dims: Dims) -> Source:
     """The plane of an image layer that the viewer shows.
 
@@ -136,14 +151,20 @@ def read_source(layer: Layer | None, dims: Dims) -> Source:
             "planes."
         )
     index = tuple(None if a in shown else int(position[a]) for a in range(layer.ndim))
-    plane = data[tuple(slice(None) if i is None else i for i in index)]
+    return _source_at(layer, index, (shown[0] - dropped, shown[1] - dropped))
+
+
+def _source_at(layer: Layer, index: tuple[int | None, ...], shown: tuple[int, int]) -> Source:
+    """The plane of a layer at an index, None along the two axes shown."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    dropped = max(0, layer.ndim - _MAX_AXES)
     spatial = _shifted(_spatial(layer), [i or 0 for i in index])
     return Source(
         name=layer.name,
-        plane=plane,
+        plane=data[tuple(slice(None) if i is None else i for i in index)],
         rgb=bool(layer.rgb),
         index=index,
-        shown=(shown[0] - dropped, shown[1] - dropped),
+        shown=shown,
         spatial=_last_axes(spatial, layer.ndim - dropped),
         display={
             "contrast_limits": tuple(layer.contrast_limits),
@@ -327,14 +348,29 @@ def kernels_layer(
     )
 
 
-def trajectory_of(layer: Layer) -> Trajectory | None:
-    """The trajectory that a layer of ours remembers, or None."""
+def trajectory_of(layer: Layer, dims: Dims | None = None) -> Trajectory | None:
+    """The trajectory that a layer of ours remembers, or None.
+
+    Of a stack, that of the plane that the viewer shows, or else of the first one.
+    """
     kept = layer.metadata.get("blur2seq")
-    text = kept.get("trajectory_csv") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict):
+        return None
+    text = kept.get("trajectory_csv")
+    planes = kept.get("planes")
+    if isinstance(planes, list) and planes:
+        at = [p for p in planes if dims is not None and _shows(layer, p["index"], dims)]
+        text = (at or planes)[0]["trajectory_csv"]
     try:
         return Trajectory.from_csv(text) if isinstance(text, str) else None
     except Blur2SeqError:  # metadata is the user's to write to
         return None
+
+
+def _shows(layer: Layer, index: Sequence[int | None], dims: Dims) -> bool:
+    """Whether the viewer shows the plane of a stack at this index."""
+    position = np.rint(layer.world_to_data(dims.point))[-len(index) :]
+    return all(i is None or i == p for i, p in zip(index, position, strict=True))
 
 
 def is_trajectory(layer: Layer) -> bool:
@@ -392,6 +428,175 @@ def picture_of_current_viewer(shape: tuple[int, int] | None = None) -> Source | 
     import napari
 
     return picture_of(napari.current_viewer(), shape)
+
+
+def plugin_settings() -> Any:
+    """What napari keeps of the plugin's preferences, or None where it keeps nothing."""
+    try:
+        from napari.settings import get_plugin_settings
+    except ImportError:  # outside napari, or before 0.9
+        return None
+    try:
+        return get_plugin_settings("napari-blur2seq")
+    except KeyError:  # the plugin is not registered
+        return None
+
+
+Region = tuple[int, int, int, int]
+
+
+def region_of(shapes: Layer, layer: Layer, source: Source, dims: Dims) -> Region:
+    """Box around a shape, (top, left, bottom, right) in px of the plane of a picture.
+
+    Parameters
+    ----------
+    shapes : napari.layers.Shapes
+        Its selected shape counts, or else its last one.
+    layer : napari.layers.Image
+        Whose plane is `source`.
+    dims : napari.components.Dims
+
+    Raises
+    ------
+    ImageError
+        If there is no shape.
+    """
+    if not len(shapes.data):
+        raise ImageError(f"The layer '{shapes.name}' holds no shape; draw a rectangle.")
+    chosen = max(shapes.selected_data, default=len(shapes.data) - 1)
+    axes = [axis for axis, i in enumerate(source.index) if i is None]
+    corners = []
+    for corner in np.asarray(shapes.data[chosen]):
+        world = np.array(dims.point, dtype=float)
+        world[-shapes.ndim :] = shapes.data_to_world(corner)
+        corners.append(np.asarray(layer.world_to_data(world))[axes])
+    return _box(np.array(corners))
+
+
+def view_of(layer: Layer, source: Source, zoom: float) -> tuple[Region, float]:
+    """What the viewer shows of a picture: its box in px, and px of the screen per px of it."""
+    axes = [axis for axis, i in enumerate(source.index) if i is None]
+    corners = np.array(layer.corner_pixels, dtype=float)
+    if layer.multiscale:
+        corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
+    scale = float(np.sqrt(abs(np.prod([layer.scale[axis] for axis in axes]))))
+    top, left, bottom, right = _box(corners[:, axes])
+    height, width = source.shape
+    return (max(top, 0), max(left, 0), min(bottom, height), min(right, width)), zoom * scale
+
+
+def cut(source: Source, region: Region) -> Source:
+    """A part of a source, at its place."""
+    top, left, bottom, right = region
+    origin = np.zeros(len(source.spatial["scale"]))
+    origin[list(source.shown)] = top, left
+    return replace(
+        source,
+        plane=source.plane[top:bottom, left:right],
+        spatial=_shifted(source.spatial, origin),
+    )
+
+
+def _box(corners: NDArray[np.float64]) -> Region:
+    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+class StackResult:
+    """The layers of a stack being deblurred: planes and trajectories added as they are ready.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    layer : napari.layers.Image
+        The stack; read now, for it may be removed while the work runs.
+    planes : list of Source
+        From `read_planes`.
+    metadata : dict
+        Kept in the layers.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, layer: Layer, planes: list[Source], metadata: dict[str, Any]
+    ) -> None:
+        self._viewer = viewer
+        self._planes = planes
+        self._metadata = metadata
+        self._shape = tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+        self._spatial = _spatial(layer)
+        self._name = layer.name
+        self._sharp: Layer | None = None
+        self._tracks: Layer | None = None
+        self._rows: list[NDArray[np.float64]] = []
+        self._times: list[NDArray[np.float64]] = []
+        self._kept: list[dict[str, Any]] = []
+        self.done = 0
+
+    def add(
+        self, number: int, sharp: NDArray[Any], trajectory: Trajectory | None, about: dict[str, Any]
+    ) -> None:
+        """Show a plane that is ready, and the trajectory of its motion."""
+        source = self._planes[number]
+        self.done += 1
+        self._kept.append(
+            {
+                **copy.deepcopy(about),
+                "index": list(source.index),
+                "trajectory_csv": None if trajectory is None else trajectory.to_csv(),
+            }
+        )
+        self._add_plane(source, sharp)
+        if trajectory is not None:
+            self._add_tracks(source, trajectory)
+
+    @property
+    def _remembered(self) -> dict[str, Any]:
+        return {"blur2seq": {**copy.deepcopy(self._metadata), "planes": self._kept}}
+
+    def _add_plane(self, source: Source, sharp: NDArray[Any]) -> None:
+        from napari.layers import Image
+
+        index = tuple(slice(None) if i is None else i for i in source.index)
+        if self._sharp is None:
+            data = np.zeros(self._shape, sharp.dtype)
+            data[index] = sharp
+            self._sharp = Image(
+                data, rgb=source.rgb, multiscale=False, **source.display, **self._spatial
+            )
+            self._sharp.contrast_limits_range = source.contrast_limits_range
+            self._viewer.add_layer(self._sharp)
+        else:
+            self._sharp.data[index] = sharp
+            self._sharp.refresh()
+        self._sharp.metadata = self._remembered
+        of = f" ({self.done} of {len(self._planes)})" if self.done < len(self._planes) else ""
+        self._sharp.name = f"{self._name} deblurred{of}"
+
+    def _add_tracks(self, source: Source, trajectory: Trajectory) -> None:
+        from napari.layers import Tracks
+
+        hidden = [axis for axis, i in enumerate(source.index) if i is not None]
+        rows, time = _tracks(trajectory, hidden)
+        rows[:, 0] += 1 + max((r[:, 0].max() for r in self._rows), default=-1)
+        for axis in hidden:
+            rows[:, 2 + axis] = source.index[axis]
+        self._rows.append(rows)
+        self._times.append(time)
+        data, features = np.concatenate(self._rows), {"time": np.concatenate(self._times)}
+        # Tracks have no more than three axes beside time.
+        if len(source.index) <= _MAX_AXES:
+            if self._tracks is None:
+                _, keywords, _ = trajectory_layer(trajectory, f"{self._name} trajectories")
+                keywords |= {"features": features, **_with_time(copy.deepcopy(self._spatial))}
+                self._tracks = Tracks(data, **keywords)
+                self._viewer.add_layer(self._tracks)
+            else:
+                # Coloured by time once more when every point has one.
+                self._tracks.color_by = "track_id"
+                self._tracks.data = data
+                self._tracks.features = features
+                self._tracks.color_by = "time"
+            self._tracks.metadata = self._remembered
 
 
 def preview_layer(preview: NDArray[Any], source: Source) -> LayerData:

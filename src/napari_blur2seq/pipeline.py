@@ -13,12 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
-from .images import ImageFormat, to_working
+from .images import MIN_SIDE, ImageFormat, to_working
 from .progress import Progress, Steps, run, within
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .estimate.kernel_based import Estimate
 
 DEFAULT_POSES = 25
 # `blur` can be cancelled after so many poses.
@@ -141,6 +143,9 @@ class Options:
         Poses of the trajectory and frames of the sequence.
     refine : bool
         Refine the trajectory after the first estimate.
+    region : tuple of int, optional
+        ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
+        estimated from. By default all of it.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
     linear : bool
@@ -159,6 +164,7 @@ class Options:
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
     refine: bool = True
+    region: tuple[int, int, int, int] | None = None
     noise: float | None = None
     linear: bool = False
     prior: Prior = "auto"
@@ -202,7 +208,6 @@ def _deblur_tensor(
 ) -> Steps[Result]:
     import torch
 
-    from .estimate.kernel_based import estimate_steps
     from .motion_blur import MotionBlur
     from .restoration import load_prior, restore_steps
 
@@ -210,7 +215,7 @@ def _deblur_tensor(
     device = resolve(options.device)
     prior, prior_name = load_prior(options.prior, device)
     tensor = torch.from_numpy(working).to(device)
-    estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
+    estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.6)
     trajectory = estimate.trajectory.resample(options.n_poses).centered()
     if estimate.moves:
         steps = restore_steps(
@@ -256,6 +261,43 @@ def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
         yield event
 
 
+def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate]:
+    """The estimate from the region of the options, for the camera of the whole image."""
+    from .estimate.kernel_based import estimate_steps
+
+    if options.region is None:
+        return (yield from estimate_steps(image, camera))
+    top, left, bottom, right = clipped_region(options.region, camera.image_shape)
+    cx, cy = camera.principal_point
+    part = Camera(camera.focal_length, (cx - left, cy - top), (bottom - top, right - left))
+    estimate = yield from estimate_steps(image[:, top:bottom, left:right], part)
+    found = estimate.trajectory
+    return replace(
+        estimate, trajectory=Trajectory.from_camera(found.rotations, camera, found.times)
+    )
+
+
+def clipped_region(
+    region: tuple[int, int, int, int], image_shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of a region (top, left, bottom, right) within an image; large enough, or an error.
+
+    Raises
+    ------
+    OptionError
+        If a side is under 32 px.
+    """
+    height, width = image_shape
+    top, left, bottom, right = (int(edge) for edge in region)
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    if bottom - top < MIN_SIDE or right - left < MIN_SIDE:
+        raise OptionError(
+            f"The region is {max(right - left, 0)} x {max(bottom - top, 0)} px within the image; "
+            f"both sides must be at least {MIN_SIDE} px."
+        )
+    return top, left, bottom, right
+
+
 def deblur(
     image: ArrayLike,
     focal_length: float | None = None,
@@ -280,8 +322,8 @@ def deblur(
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``noise``, ``linear``, ``prior``,
-        ``principal_point``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``,
+        ``prior``, ``principal_point``, ``seed``.
 
     Returns
     -------

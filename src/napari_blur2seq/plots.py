@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .readout import AXES, Unit, axis_bands, axis_curves, clock
+from .readout import Unit, axis_bands, axis_curves, axis_names, clock
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def curves_plot(
         curves, time = axis_curves(trajectory, unit, pixel_size), clock(trajectory)
         spread = (spreads or {}).get(name)
         bands = None if spread is None else axis_bands(trajectory, spread, unit, pixel_size)
-        for axis, angle in enumerate(AXES):
+        for axis, angle in enumerate(axis_names(trajectory)):
             label = f"{angle}, {name}" if len(trajectories) > 1 else angle
             curve = curves[:, axis]
             axes.plot(time, curve, style, color=f"C{axis}", label=label)

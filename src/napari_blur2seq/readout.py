@@ -11,6 +11,8 @@ from .trajectory import Trajectory
 
 Unit = Literal["degrees", "px", "µm"]
 AXES = ("pitch", "yaw", "roll")
+# What the same three are for a microscope's stage.
+STAGE_AXES = ("shift y", "shift x", "rotation")
 
 _TINY = 1e-6  # rad: a rotation small enough to be in proportion to its displacement
 
@@ -26,7 +28,8 @@ def axis_curves(
     unit : str
         ``"degrees"``; or how far the angle alone displaces the corner of the picture farthest
         from the principal point: ``"px"``, or ``"µm"`` with `pixel_size`. Signed: positive
-        is the direction of positive angles.
+        is the direction of positive angles; for a microscope's stage, the shifts are those of
+        the picture, x to the right and y down.
     pixel_size : float, optional
         Micrometres per px.
     """
@@ -34,7 +37,35 @@ def axis_curves(
     if unit == "degrees":
         return np.rad2deg(rotations)
     shifts = np.stack([_corner_shift(trajectory, rotations, axis) for axis in range(3)], axis=1)
+    if trajectory.camera.is_stage:
+        shifts[:, 0] *= -1  # a positive pitch moves the picture up
     return shifts * _factor(unit, pixel_size)
+
+
+def axis_names(trajectory: Trajectory) -> tuple[str, str, str]:
+    """What to call the three: rotations of a camera, or the motion of a stage."""
+    return STAGE_AXES if trajectory.camera.is_stage else AXES
+
+
+def summary(trajectory: Trajectory, pixel_size: float | None = None) -> str:
+    """The motion in a few words, with units.
+
+    Examples
+    --------
+    >>> from napari_blur2seq.shake import simulate_tremor
+    >>> summary(simulate_tremor((600, 800), extent=12.0))
+    'Motion of 12.0 px'
+    """
+
+    def physical(px: float) -> str:
+        return "" if pixel_size is None else f" ({px * pixel_size:.3g} µm)"
+
+    if not trajectory.camera.is_stage:
+        return f"Motion of {trajectory.extent:.1f} px{physical(trajectory.extent)}"
+    middle = trajectory.paths([trajectory.principal_point])[:, 0]
+    shift = float(np.linalg.norm(np.ptp(middle, axis=0)))
+    turn = float(np.rad2deg(np.ptp(trajectory.rotations[:, 2])))
+    return f"Shift of {shift:.1f} px{physical(shift)}, rotation of {turn:.2g}°"
 
 
 def axis_bands(

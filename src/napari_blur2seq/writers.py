@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import files
+from . import files, preferences
 from .errors import ImageError, TrajectoryError
 from .trajectory import Trajectory
 from .units import seconds
@@ -62,7 +62,7 @@ def write_sequence(path: str, data: Any, attributes: dict[str, Any]) -> list[str
         write = files.write_sequence_mp4 if suffix == ".mp4" else files.write_sequence_gif
         limits = attributes.get("contrast_limits")
         black_and_white = None if colours or limits is None else (limits[0], limits[1])
-        write(path, frames, limits=black_and_white)
+        write(path, frames, fps=preferences.read().frames_per_second, limits=black_and_white)
     else:
         raise ImageError(f"Sequences are saved as .ome.tif, .mp4 or .gif, not as {suffix}.")
     return [path]

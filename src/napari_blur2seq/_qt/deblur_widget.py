@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
 
-from .. import pipeline
+from .. import pipeline, preferences
 from ..camera import Camera
 from ..errors import Blur2SeqError
-from ..layers import LayerData, Source, add_layers, preview_layer, read_source
-from .parts import LayerChoice
+from ..layers import (
+    Source,
+    StackResult,
+    add_layers,
+    cut,
+    preview_layer,
+    read_planes,
+    read_source,
+    region_of,
+    trajectory_of,
+    view_of,
+)
+from ..preview import preview_steps
+from ..readout import summary
+from ..stacks import PlaneDone, channels_steps, stack_steps
+from ..units import pixel_size
+from .parts import LayerChoice, camera_of
 from .work import deblur_work, explain
 from .work_dock import WorkDock
 
@@ -24,13 +48,14 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 _STAGES = {
-    "estimate": "Estimating the camera's motion",
-    "refine": "Refining the camera's motion",
+    "estimate": "Estimating the motion",
+    "refine": "Refining the motion",
     "restore": "Restoring the sharp image",
     "sequence": "Computing the frames",
 }
-_AUTOMATIC, _PIXELS, _MILLIMETRES = range(3)
-_READY = "Choose a picture blurred by camera shake and press Deblur."
+_SHOWN, _EACH, _TOGETHER = range(3)
+_AUTOMATIC, _PIXELS, _MILLIMETRES, _STAGE = range(4)
+_READY = "Choose a picture blurred by shake and press Deblur."
 
 
 class DeblurWidget(WorkDock):
@@ -46,23 +71,47 @@ class DeblurWidget(WorkDock):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(napari_viewer, "Deblur", _READY, parent)
         self._source: Source | None = None
+        self._stack: StackResult | None = None
+        self._view: Source | None = None  # what is being previewed
+        self._view_layer: Layer | None = None
         self._preview: Layer | None = None
         self._build()
 
     # ------------------------------------------------------------------ controls
 
     def _build(self) -> None:
+        preferred = preferences.read()
+        self.view_button = QPushButton("Preview this &view")
+        self.view_button.setToolTip(
+            "Deblur what is on the screen, at its zoom, in a few seconds: one quick look with a "
+            "blur that is alike everywhere."
+        )
+        self.view_button.clicked.connect(self.preview_view)
+        self.buttons.addWidget(self.view_button)
+
         self.layer_choice = LayerChoice(self._viewer, self._is_picture)
         self.layer_choice.setToolTip(
             "The picture to deblur. Of a stack, the plane that the viewer shows."
         )
         self.layer_choice.listed.connect(self.update_button)
+        self.layer_choice.changed.connect(self._layer_changed)
+
+        self.planes = QComboBox()
+        self.planes.addItems(["the one shown", "all, each its own motion", "all, the motion shown"])
+        self.planes.setToolTip(
+            "Of a stack: only the plane shown; all planes, as slices or time points that moved "
+            "each on its own; or all planes, as channels that moved together, the motion estimated "
+            "from the one shown."
+        )
 
         self.camera_choice = QComboBox()
-        self.camera_choice.addItems(["automatic", "focal length", "35 mm equivalent"])
+        self.camera_choice.addItems(
+            ["camera, automatic", "camera, focal length", "camera, 35 mm", "microscope"]
+        )
         self.camera_choice.setToolTip(
-            "The focal length of the camera. Automatic takes the longer side of the picture, "
-            "which is right for a moderate wide angle. Cropped pictures: give it in pixels."
+            "A camera that rotated, by its focal length: automatic takes the longer side of the "
+            "picture, which is right for a moderate wide angle; of cropped pictures, give it in "
+            "pixels. Or a microscope whose stage shook: shifts and rotation in the plane."
         )
         self.focal_length = QDoubleSpinBox()
         self.focal_length.setRange(1, 1e6)
@@ -73,11 +122,17 @@ class DeblurWidget(WorkDock):
         )
         self.camera_choice.currentIndexChanged.connect(self._camera_changed)
 
+        self.region = LayerChoice(self._viewer, _is_shapes, none="whole picture")
+        self.region.setToolTip(
+            "A shapes layer whose rectangle limits where the motion is looked for: faster, and "
+            "away from what moved by itself. The whole picture is deblurred."
+        )
+
         self.poses = QSpinBox()
         self.poses.setRange(2, 200)
-        self.poses.setValue(pipeline.DEFAULT_POSES)
+        self.poses.setValue(preferred.poses)
         self.poses.setToolTip(
-            "Number of camera positions during the exposure, and of frames in the sequence. "
+            "Number of positions during the exposure, and of frames in the sequence. "
             "More for long blur; time and memory grow with it."
         )
 
@@ -111,32 +166,53 @@ class DeblurWidget(WorkDock):
             "first, which is what happens to the light of a photograph."
         )
 
-        self.device = _DeviceChoice()
+        self.device = _DeviceChoice(preferred.device)
 
         for text, field in (
-            ("Image", self.layer_choice),
-            ("Camera", self.camera_choice),
+            ("&Image", self.layer_choice),
+            ("&Planes", self.planes),
+            ("&Taken with", self.camera_choice),
             ("", self.focal_length),
-            ("Poses", self.poses),
+            ("&Region", self.region),
+            ("P&oses", self.poses),
             ("", self.refine),
-            ("Noise", self.noise),
-            ("Light adds up in", self.light),
-            ("Device", self.device),
+            ("&Noise", self.noise),
+            ("&Light adds up in", self.light),
+            ("D&evice", self.device),
         ):
             self.form.add(text, field)
-        self._camera_changed(_AUTOMATIC)
+        microscope = preferred.taken_with == "microscope"
+        self.camera_choice.setCurrentIndex(_STAGE if microscope else _AUTOMATIC)
+        self._camera_changed(self.camera_choice.currentIndex())
+        self._layer_changed()
         self.update_button()
 
     def _camera_changed(self, choice: int) -> None:
-        self.focal_length.setEnabled(choice != _AUTOMATIC)
+        self.focal_length.setEnabled(choice in (_PIXELS, _MILLIMETRES))
         self.focal_length.setSuffix({_PIXELS: " px", _MILLIMETRES: " mm"}.get(choice, ""))
         self.focal_length.setSpecialValueText("automatic" if choice == _AUTOMATIC else "")
         self.focal_length.setValue({_PIXELS: 1000, _MILLIMETRES: 26}.get(choice, 1))
+        # Nothing of photography where there is no camera.
+        microscope = choice == _STAGE
+        for field in (self.focal_length, self.light):
+            self.form.rows.setRowVisible(field, not microscope)
+        self.form.rows.labelForField(self.poses).setText("Time steps" if microscope else "P&oses")
+
+    def _layer_changed(self) -> None:
+        stack = self.layer is not None and self.layer.ndim > 2
+        self.planes.setEnabled(stack)
+        if not stack:
+            self.planes.setCurrentIndex(_SHOWN)
 
     def _is_picture(self, layer: Layer) -> bool:
         from napari.layers import Image
 
-        return isinstance(layer, Image) and layer is not self._preview
+        return isinstance(layer, Image) and layer not in (self._preview, self._view_layer)
+
+    def update_button(self) -> None:
+        """Both buttons need a picture."""
+        super().update_button()
+        self.view_button.setEnabled(self.layer is not None and not self.working)
 
     def why_not(self) -> str:
         """Without a picture there is nothing to do."""
@@ -165,12 +241,14 @@ class DeblurWidget(WorkDock):
         elif self.camera_choice.currentIndex() == _MILLIMETRES:
             millimetres = self.focal_length.value()
             focal_length = Camera.from_film_equivalent(image_shape, millimetres).focal_length
+        elif self.camera_choice.currentIndex() == _STAGE:
+            focal_length = Camera.for_stage(image_shape).focal_length
         return pipeline.Options(
             focal_length=focal_length,
             n_poses=self.poses.value(),
             refine=self.refine.isChecked(),
             noise=self.noise.value() / 100 or None,
-            linear=self.light.currentData(),
+            linear=self.light.currentData() and self.camera_choice.currentIndex() != _STAGE,
             device=self.device.name,
         )
 
@@ -183,32 +261,99 @@ class DeblurWidget(WorkDock):
         try:
             source = read_source(self.layer, self._viewer.dims)
             options = self.options(source.shape)
+            shapes = self.region.layer
+            if shapes is not None:
+                assert self.layer is not None
+                box = region_of(shapes, self.layer, source, self._viewer.dims)
+                options = replace(options, region=pipeline.clipped_region(box, source.shape))
         except Blur2SeqError as error:
             self.refuse(error)
             return
-        self._source = source
-        self.start(f"Deblurring {source.name}", lambda: deblur_work(source, options))
+        if self.planes.currentIndex() == _SHOWN:
+            self._source = source
+            self.start(f"Deblurring {source.name}", lambda: deblur_work(source, options))
+        else:
+            self._run_stack(source, options)
+
+    def _run_stack(self, source: Source, options: pipeline.Options) -> None:
+        layer = self.layer
+        assert layer is not None
+        planes = read_planes(layer, self._viewer.dims)
+        together = self.planes.currentIndex() == _TOGETHER
+        leader = [plane.index for plane in planes].index(source.index)
+        self._stack = StackResult(self._viewer, layer, planes, {"parameters": asdict(options)})
+        read = [plane.pixels for plane in planes]
+        self.start(
+            f"Deblurring {len(planes)} planes of {source.name}",
+            lambda: (
+                channels_steps(read, leader, options) if together else stack_steps(read, options)
+            ),
+        )
+        self.run_button.setToolTip("Stop the work; the planes that are done are kept.")
+
+    def preview_view(self) -> None:
+        """Start to deblur what the screen shows of the chosen layer."""
+        if self.working:
+            return
+        try:
+            source = read_source(self.layer, self._viewer.dims)
+            assert self.layer is not None
+            region, magnification = view_of(self.layer, source, camera_of(self._viewer).zoom)
+            part = cut(source, pipeline.clipped_region(region, source.shape))
+            options = self.options(part.shape)
+        except Blur2SeqError as error:
+            self.refuse(error)
+            return
+        self._view = part
+        self.start(
+            f"Previewing {source.name}",
+            lambda: preview_steps(part.pixels(), magnification, options),
+        )
+
+    def _show_view(self, pixels: Any) -> str:
+        from napari.layers import Layer
+
+        assert self._view is not None
+        if self._view_layer is not None and self._view_layer in self._viewer.layers:
+            self._viewer.layers.remove(self._view_layer)
+        data, keywords, kind = preview_layer(pixels, self._view)
+        keywords["name"] = f"{self._view.name} preview"
+        active = self._viewer.layers.selection.active
+        self._view_layer = self._viewer.add_layer(Layer.create(data, keywords, kind))
+        self._viewer.layers.selection.active = active
+        return "A quick look at this view; press Deblur for the whole picture, and a better result."
 
     def show_event(self, event: Progress) -> None:
-        """Text and preview."""
+        """Text, preview, and planes that are ready."""
+        if isinstance(event, PlaneDone):
+            assert self._stack is not None and event.sharp is not None
+            self._stack.add(event.number, event.sharp, event.trajectory, event.metadata)
         self.stage.setText(f"{_STAGES.get(event.stage, 'Working')}: {event.message}")
         if event.preview is not None:
             self._show_preview(event.preview)
 
-    def take_result(self, layers: list[LayerData]) -> str:
-        """Add the layers."""
+    def take_result(self, layers: Any) -> str:
+        """Add the layers; those of a stack are there already, and what comes are problems."""
+        if self._view is not None:
+            return self._show_view(layers)
+        if self._stack is not None:
+            return " ".join(["Done.", *map(str, layers)])
         assert self._source is not None
         self._remove_preview()
-        add_layers(self._viewer, layers, self._source)
+        added = add_layers(self._viewer, layers, self._source)
+        trajectory = trajectory_of(added[-1])
+        assert trajectory is not None
+        spatial = self._source.spatial
+        words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
         return (
-            "Done. Show the layer that ends in 'sequence' and move the time slider to see the "
-            "camera's motion."
+            f"Done. {words}. Show the layer that ends in 'sequence' and move the time slider to "
+            "see it."
         )
 
     def cleared(self) -> None:
         """Nothing intermediate stays."""
         self._remove_preview()
-        self._source = None
+        self._source = self._stack = self._view = None
         self.layer_choice.update_list()
 
     def _show_preview(self, preview: Any) -> None:
@@ -232,12 +377,21 @@ class DeblurWidget(WorkDock):
             self._viewer.layers.remove(preview)
 
 
+def _is_shapes(layer: Layer) -> bool:
+    from napari.layers import Shapes
+
+    return isinstance(layer, Shapes)
+
+
 class _DeviceChoice(QComboBox):
     """Devices that exist; PyTorch, which knows them, is imported when the list is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, preferred: str = "auto") -> None:
         super().__init__()
         self.addItem("automatic", "auto")
+        if preferred != "auto":
+            self.addItem(preferred, preferred)
+            self.setCurrentIndex(1)
         self.setToolTip("Where to compute. Automatic takes the fastest device of this machine.")
         self._complete = False
         if "torch" in sys.modules:
@@ -256,7 +410,8 @@ class _DeviceChoice(QComboBox):
 
         self._complete = True
         for name in available():
-            self.addItem(name, name)
+            if self.findData(name) < 0:
+                self.addItem(name, name)
 
     def showPopup(self) -> None:
         """Open the list."""

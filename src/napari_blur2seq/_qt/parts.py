@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
+def camera_of(viewer: Viewer) -> Any:
+    """The camera of the canvas, which moved to the scene in napari 0.9."""
+    return getattr(viewer, "scene", viewer).camera
+
+
+def grid_of(viewer: Viewer) -> Any:
+    """The grid of views, which moved to the canvas in napari 0.9."""
+    return getattr(viewer, "canvas", viewer).grid
+
+
 class LayerChoice(QComboBox):
     """The layers of a viewer that are fit for something, kept up to date.
 

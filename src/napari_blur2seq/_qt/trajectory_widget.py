@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from ..errors import Blur2SeqError
 from ..files import split_name
 from ..layers import is_trajectory, spread_of, trajectory_of
-from ..readout import AXES, Unit, axis_bands, axis_curves, clock, same_direction
+from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
 from ..units import pixel_size
 from ..writers import write_sequence
 from .parts import Form
@@ -148,7 +148,6 @@ class TrajectoryWidget(QWidget):
         layout.addLayout(self._plots, 1)
         layout.addWidget(self.message)
         layout.addWidget(self.export)
-        layout.addStretch(0)
 
     def _list_layers(self, event: Any = None) -> None:
         """Offer the trajectory layers; keep what is ticked, and tick the newest at first."""
@@ -217,7 +216,8 @@ class TrajectoryWidget(QWidget):
             for axis in ("bottom", "left"):
                 plot.getAxis(axis).enableAutoSIPrefix(False)
             plot.setMinimumHeight(150)
-            plot.getAxis("bottom").setHeight(42)
+            # The label of the axis reaches a little below it.
+            plot.getPlotItem().layout.setContentsMargins(1, 1, 1, 7)
             plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
             plot.showGrid(x=True, y=True, alpha=0.2)
             self._plots.addWidget(plot, 1)
@@ -230,7 +230,7 @@ class TrajectoryWidget(QWidget):
             return
         self._shown = []
         for layer in self.ticked:
-            trajectory = trajectory_of(layer)
+            trajectory = trajectory_of(layer, self._viewer.dims)
             if trajectory is not None:
                 if self._shown and self.align.isChecked():
                     trajectory = same_direction(trajectory, self._shown[0][1])
@@ -239,8 +239,12 @@ class TrajectoryWidget(QWidget):
         physical = bool(sizes) and None not in sizes
         item = self.unit.model().item(list(_UNITS.values()).index("µm"))
         item.setEnabled(physical)
-        if not physical and _UNITS[self.unit.currentText()] == "µm":
-            self.unit.setCurrentIndex(1)
+        # The angles that stand for the shifts of a stage mean nothing to anybody.
+        stage = any(trajectory.camera.is_stage for _, trajectory in self._shown)
+        self.unit.model().item(list(_UNITS.values()).index("degrees")).setEnabled(not stage)
+        unit = _UNITS[self.unit.currentText()]
+        if (unit == "µm" and not physical) or (unit == "degrees" and stage):
+            self.unit.setCurrentIndex(2 if physical else 1)
             return  # which draws
         self.export.setEnabled(bool(self._shown))
         self._name_items()
@@ -271,7 +275,7 @@ class TrajectoryWidget(QWidget):
             spread = spread_of(layer)
             bands = None if spread is None else axis_bands(trajectory, spread, unit, size)
             style = _STYLES[k % len(_STYLES)]
-            for axis, name in enumerate(AXES):
+            for axis, name in enumerate(axis_names(trajectory)):
                 pen = pg.mkPen(colours[axis], width=2, style=style)
                 if bands is not None:
                     edges = [
@@ -294,7 +298,7 @@ class TrajectoryWidget(QWidget):
         # Angles by colour here, trajectories by kind of line in the list: no legend on the curves.
         words = (
             f'<span style="color: rgb{colour}">{name}</span>'
-            for name, colour in zip(AXES, colours, strict=True)
+            for name, colour in zip(axis_names(self._shown[0][1]), colours, strict=True)
         )
         plot.setTitle(" &nbsp; ".join(words), size="9pt")
 
@@ -347,6 +351,9 @@ class TrajectoryWidget(QWidget):
         if not (isalive(self) and self._shown and self._cursor is not None):
             return
         layer, trajectory = self._shown[0]
+        if trajectory_of(layer, self._viewer.dims) != trajectory:  # another plane of a stack
+            self._draw()
+            return
         axis = self._time_axis()
         if 0 <= axis < self._viewer.dims.ndim and axis not in self._viewer.dims.displayed:
             world = self._viewer.dims.point[axis]

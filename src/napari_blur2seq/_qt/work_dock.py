@@ -145,6 +145,7 @@ class WorkDock(QWidget):
         self.form.setEnabled(False)
         self.run_button.setText("Cancel")
         self.run_button.setToolTip("Stop the work; no layer is added.")
+        self.update_button()
         self.run_button.setEnabled(True)
         self.stage.setText("Starting ...")
         self._percent = 0
