@@ -159,7 +159,7 @@ def test_numbers_stand_in_the_table(qtbot, viewer, widget):
     assert widget.reference.layer is None
     widget.reference.layer = viewer.layers["a"]
     widget.reference_trajectory.layer = viewer.layers["truth"]
-    with qtbot.waitSignal(widget.done, timeout=60_000):
+    with qtbot.waitSignal(widget.done, timeout=300_000):
         widget.run_button.click()
     rows = [
         [widget.table.item(i, j).text() for j in range(3)] for i in range(widget.table.rowCount())
