@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_blur2seq.readout import axis_bands, axis_curves, clock, same_direction
+from napari_blur2seq.camera import Camera
+from napari_blur2seq.readout import (
+    axis_bands,
+    axis_curves,
+    axis_names,
+    clock,
+    same_direction,
+    summary,
+)
 from napari_blur2seq.shake import simulate_tremor
 from napari_blur2seq.trajectory import Trajectory
 from napari_blur2seq.units import micrometres, pixel_size, seconds
@@ -69,3 +77,24 @@ def test_units() -> None:
     assert pixel_size((1, 1), ("pixel", "pixel")) is None
     with pytest.raises(ValueError, match="pixel size"):
         axis_curves(turning(0), "µm")
+
+
+def test_a_stage_shifts_and_turns() -> None:
+    camera = Camera.for_stage(SHAPE)
+    assert camera.is_stage and not Camera.for_image(SHAPE).is_stage
+    rotations = np.zeros((5, 3))
+    t = np.linspace(-1, 1, 5)
+    rotations[:, 0], rotations[:, 1] = -3 * t / camera.focal_length, 4 * t / camera.focal_length
+    rotations[:, 2] = np.deg2rad(0.5) * t
+    trajectory = Trajectory.from_camera(rotations, camera)
+    assert axis_names(trajectory) == ("shift y", "shift x", "rotation")
+    curves = axis_curves(trajectory, "px")
+    # Down and to the right, everywhere alike.
+    np.testing.assert_allclose(curves[:, 0], 3 * t, rtol=0.01)
+    np.testing.assert_allclose(curves[:, 1], 4 * t, rtol=0.01)
+    shifted = Trajectory.from_camera(rotations * [1, 1, 0], camera).paths(trajectory.grid())
+    assert np.ptp(shifted[-1], axis=0).max() < 0.05
+    np.testing.assert_allclose(shifted[-1].mean(axis=0), (4, 3), atol=0.02)
+    assert summary(trajectory) == "Shift of 10.0 px, rotation of 1°"
+    assert summary(trajectory, 0.5) == "Shift of 10.0 px (5 µm), rotation of 1°"
+    assert summary(turning(1)).startswith("Motion of 2.")

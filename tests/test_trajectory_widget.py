@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,22 +186,3 @@ def test_a_closed_dock_is_left_alone(viewer):
     add_motion(viewer)
     viewer.dims.set_current_step(0, 3)
     viewer.theme = "light"
-
-
-def test_pyqtgraph_waits_for_a_trajectory():
-    code = """
-import sys
-import napari
-viewer = napari.Viewer(show=False)
-from napari_blur2seq._qt.simulate_widget import SimulateWidget
-from napari_blur2seq._qt.trajectory_widget import TrajectoryWidget
-for kind in (SimulateWidget, TrajectoryWidget):
-    viewer.window.add_dock_widget(kind(viewer))
-print([m for m in ("torch", "pyqtgraph", "matplotlib") if m in sys.modules])
-viewer.close()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"

@@ -49,7 +49,7 @@ class CompareWidget(WorkDock):
     """
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        ready = "Choose two pictures of the same size; Show lays them over each other."
+        ready = "Choose two pictures of the same size; Show both lays them over each other."
         super().__init__(napari_viewer, "&Measure", ready, parent)
         self._added: list[Layer] = []  # by this dock, for as long as it shows something
         self._shown: tuple[Layer, Layer] | None = None
@@ -94,16 +94,16 @@ class CompareWidget(WorkDock):
         self.reference_trajectory = LayerChoice(viewer, is_trajectory, none="none")
         self.reference_trajectory.setToolTip("The true motion, for the path error.")
         for text, field in (
-            ("&First", self.first),
+            ("F&irst", self.first),
             ("&Second", self.second),
             ("Sh&ow as", self.mode),
-            ("&Line", self.position),
+            ("Li&ne", self.position),
             ("", self.link),
             ("&Reference", self.reference),
-            ("Reference &path", self.reference_trajectory),
+            ("Reference pa&th", self.reference_trajectory),
         ):
             self.form.add(text, field)
-        self.show_button = QPushButton("S&how")
+        self.show_button = QPushButton("Show &both")
         self.show_button.setCheckable(True)
         self.show_button.setToolTip("Show the comparison in the canvas; press again to end it.")
         self.show_button.toggled.connect(self._toggle)
@@ -158,7 +158,7 @@ class CompareWidget(WorkDock):
                 self._enter()
 
     def _toggle(self, on: bool) -> None:
-        self.show_button.setText("&End" if on else "S&how")
+        self.show_button.setText("&End" if on else "Show &both")
         if on:
             self._enter()
         else:

@@ -81,7 +81,7 @@ class DeblurWidget(WorkDock):
 
     def _build(self) -> None:
         preferred = preferences.read()
-        self.view_button = QPushButton("Preview this &view")
+        self.view_button = QPushButton("Preview this vi&ew")
         self.view_button.setToolTip(
             "Deblur what is on the screen, at its zoom, in a few seconds: one quick look with a "
             "blur that is alike everywhere."
@@ -170,15 +170,15 @@ class DeblurWidget(WorkDock):
 
         for text, field in (
             ("&Image", self.layer_choice),
-            ("&Planes", self.planes),
+            ("Pl&anes", self.planes),
             ("&Taken with", self.camera_choice),
             ("", self.focal_length),
             ("&Region", self.region),
             ("P&oses", self.poses),
             ("", self.refine),
             ("&Noise", self.noise),
-            ("&Light adds up in", self.light),
-            ("D&evice", self.device),
+            ("Li&ght adds up in", self.light),
+            ("&Device", self.device),
         ):
             self.form.add(text, field)
         microscope = preferred.taken_with == "microscope"

@@ -200,15 +200,15 @@ class SimulateWidget(WorkDock):
         for text, field in (
             ("&Image", self.layer_choice),
             ("&Motion", self.motion),
-            ("&File", file_row),
-            ("&Exposure", self.exposure),
-            ("Tre&mor", self.amplitude),
+            ("Fil&e", file_row),
+            ("E&xposure", self.exposure),
+            ("T&remor", self.amplitude),
             ("Start in recordin&g", self.begin),
-            ("Gyroscope a&xes", self.axes),
+            ("Gyroscope &axes", self.axes),
             ("Ex&tent", self.extent),
-            ("Se&ed", self.seed),
+            ("&Seed", self.seed),
             ("&Noise", self.noise),
-            ("&Light adds up in", self.light),
+            ("Light adds &up in", self.light),
         ):
             self.form.add(text, field)
         self._rows = {"file": file_row, "begin": self.begin, "axes": self.axes}
