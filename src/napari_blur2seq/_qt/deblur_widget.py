@@ -97,21 +97,20 @@ class DeblurWidget(WorkDock):
         self.layer_choice.changed.connect(self._layer_changed)
 
         self.planes = QComboBox()
-        self.planes.addItems(["the one shown", "all, each its own motion", "all, the motion shown"])
+        self.planes.addItems(["the one shown", "all, one by one", "all, together"])
         self.planes.setToolTip(
-            "Of a stack: only the plane shown; all planes, as slices or time points that moved "
-            "each on its own; or all planes, as channels that moved together, the motion estimated "
+            "Of a stack: only the plane shown; all one by one, as slices or time points that moved "
+            "each on its own; or all together, as channels of one exposure, the motion estimated "
             "from the one shown."
         )
 
         self.camera_choice = QComboBox()
-        self.camera_choice.addItems(
-            ["camera, automatic", "camera, focal length", "camera, 35 mm", "microscope"]
-        )
+        self.camera_choice.addItems(["camera", "camera, px", "camera, mm", "microscope"])
         self.camera_choice.setToolTip(
-            "A camera that rotated, by its focal length: automatic takes the longer side of the "
-            "picture, which is right for a moderate wide angle; of cropped pictures, give it in "
-            "pixels. Or a microscope whose stage shook: shifts and rotation in the plane."
+            "A camera that rotated: its focal length is taken as the longer side of the picture, "
+            "which is right for a moderate wide angle, or given in px (best for cropped pictures) "
+            "or in mm, as the 35 mm equivalent. Or a microscope whose stage shook: shifts and "
+            "rotation in the plane."
         )
         self.focal_length = QDoubleSpinBox()
         self.focal_length.setRange(1, 1e6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils import cancelable_progress
 from qtpy.compat import isalive
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 if TYPE_CHECKING:
@@ -123,6 +123,12 @@ class Form(QScrollArea):
         label.setToolTip(field.toolTip())
         label.setBuddy(field)
         self.rows.addRow(label, field)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Rows that come, go or grow change the height wanted."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
     def sizeHint(self) -> QSize:
         """Asked anew by the layout when the theme changes."""
