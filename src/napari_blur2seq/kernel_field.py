@@ -85,4 +85,5 @@ def kernel_picture(
     from scipy.ndimage import gaussian_filter
 
     picture = gaussian_filter(picture, max(0.5, max(height, width) / 1500))
-    return (picture / max(float(picture.max()), 1e-12)).astype(np.float32)
+    result: NDArray[np.float32] = (picture / max(float(picture.max()), 1e-12)).astype(np.float32)
+    return result

@@ -35,7 +35,8 @@ def axis_curves(
     """
     rotations = trajectory.rotations - trajectory.rotations.mean(axis=0)
     if unit == "degrees":
-        return np.rad2deg(rotations)
+        degrees: NDArray[np.float64] = np.rad2deg(rotations)
+        return degrees
     shifts = np.stack([_corner_shift(trajectory, rotations, axis) for axis in range(3)], axis=1)
     if trajectory.camera.is_stage:
         shifts[:, 0] *= -1  # a positive pitch moves the picture up
@@ -83,18 +84,21 @@ def axis_bands(
     probe = Trajectory.from_camera(rotations, trajectory.camera)
     paths = probe.paths(probe.grid())
     angles = spread * _TINY / np.sqrt(np.square(paths).sum(-1).mean(1))
+    bands: NDArray[np.float64]
     if unit == "degrees":
-        return np.rad2deg(angles)
+        bands = np.rad2deg(angles)
+        return bands
     per_radian = [_corner_shift(trajectory, rotations, axis)[axis] / _TINY for axis in range(3)]
-    bands: NDArray[np.float64] = angles * per_radian * _factor(unit, pixel_size)
+    bands = angles * per_radian * _factor(unit, pixel_size)
     return bands
 
 
 def clock(trajectory: Trajectory) -> NDArray[np.float64]:
     """Time as a share of the exposure, shape (T,), from 0 to 1."""
     times = trajectory.times
-    span = times[-1] - times[0]
-    return (times - times[0]) / span if span > 0 else np.zeros(len(times))
+    span = max(float(times[-1] - times[0]), 1e-300)
+    shares: NDArray[np.float64] = (times - times[0]) / span
+    return shares
 
 
 def same_direction(trajectory: Trajectory, reference: Trajectory) -> Trajectory:

@@ -264,7 +264,8 @@ class CompareWidget(WorkDock):
     @property
     def _column(self) -> int:
         assert self._pictures is not None
-        return round(self.position.value() / _STEPS * self._pictures[0].shape[1])
+        column: int = round(self.position.value() / _STEPS * self._pictures[0].shape[1])
+        return column
 
     def _move_line(self, *_: object) -> None:
         if self._pictures is None or len(self._added) != 2:

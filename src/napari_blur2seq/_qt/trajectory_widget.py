@@ -213,8 +213,8 @@ class TrajectoryWidget(QWidget):
         self._path.setLabel("bottom", "x", units="px")
         self._path.setLabel("left", "y", units="px")
         for plot in (self._angles, self._path):
-            for axis in ("bottom", "left"):
-                plot.getAxis(axis).enableAutoSIPrefix(False)
+            for side in ("bottom", "left"):
+                plot.getAxis(side).enableAutoSIPrefix(False)
             plot.setMinimumHeight(150)
             # The label of the axis reaches a little below it.
             plot.getPlotItem().layout.setContentsMargins(1, 1, 1, 7)
@@ -291,9 +291,9 @@ class TrajectoryWidget(QWidget):
         self._cursor.setHoverPen(pg.mkPen(text, width=3))
         plot.addItem(self._cursor)
         for each in (self._angles, self._path):
-            for axis in ("bottom", "left"):
-                each.getAxis(axis).setPen(text)
-                each.getAxis(axis).setTextPen(text)
+            for side in ("bottom", "left"):
+                each.getAxis(side).setPen(text)
+                each.getAxis(side).setTextPen(text)
             each.setBackground(ground)
         # Angles by colour here, trajectories by kind of line in the list: no legend on the curves.
         words = (
