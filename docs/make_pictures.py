@@ -19,8 +19,6 @@ from imageio.v3 import imwrite
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QWidget
 
-import napari_blur2seq as b2s
-
 IMAGES = Path(__file__).parent / "images"
 # A small screen: every dock must be usable on it.
 SIZE = (1400, 700)
@@ -125,19 +123,13 @@ def kernels() -> None:
 
 
 def comparison() -> None:
-    """The swipe line between the shaken picture and what the true motion restores; numbers."""
+    """The swipe line between the shaken and the sharp picture, and the numbers."""
     viewer = new_viewer()
     close(viewer, shaken_coffee(viewer))
-    truth = viewer.layers["coffee true trajectory"]
-    truth.visible = False
-    shaken = viewer.layers["coffee shaken"]
-    trajectory = b2s.Trajectory.from_csv(truth.metadata["blur2seq"]["trajectory_csv"])
-    viewer.add_image(
-        b2s.restore(shaken.data, trajectory), name="coffee restored", metadata=truth.metadata
-    )
+    viewer.layers["coffee true trajectory"].visible = False
     widget = dock(viewer, "Compare")
-    widget.first.layer = shaken
-    widget.second.layer = viewer.layers["coffee restored"]
+    widget.first.layer = viewer.layers["coffee shaken"]
+    widget.second.layer = viewer.layers["coffee"]
     widget.reference.layer = viewer.layers["coffee"]
     wait_for(widget, widget.run)
     widget.show_button.click()
