@@ -609,7 +609,7 @@ def test_the_manifest_opens_the_widget_from_both_menus(qtbot, make_napari_viewer
         if isinstance(item, SubmenuItem)
     }
     assert submenus["napari-blur2seq.deblurring"] == "Deblurring"
-    for menu in ("napari-blur2seq.deblurring", "napari/plugins"):
+    for menu in ("napari-blur2seq.deblurring", "napari/plugins/napari-blur2seq"):
         titles = [getattr(item, "command", item).title for item in menus.get_menu(menu)]
         assert any("Deblur" in title for title in titles), (menu, titles)
 
