@@ -5,7 +5,7 @@
 #   make lint             ruff and mypy
 #   make check            manifest, source archive and wheel
 #   make bench DATA=path  measure on a folder of pictures (ARGS as above)
-#   make screenshots      make the pictures in docs/images again
+#   make docs             make the pictures of the documentation again (in docs/images)
 #   make clean            remove what these commands made
 
 PYTHON ?= python3
@@ -19,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # The virtual environment is all that counts, whatever the shell has set up.
 unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
-.PHONY: demo test lint check bench screenshots clean
+.PHONY: demo test lint check bench docs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/napari-blur2seq demo --output demo-output
@@ -42,8 +42,8 @@ bench: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "Say where the pictures are: make bench DATA=path/to/folder"; exit 2; }
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)" $(ARGS)
 
-screenshots: $(VENV)/.dev
-	.ci/with-display $(BIN)/python docs/make_screenshots.py
+docs: $(VENV)/.dev
+	.ci/with-display $(BIN)/python docs/make_pictures.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

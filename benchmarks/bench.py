@@ -207,11 +207,75 @@ def peak(height: int, width: int, channels: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
+def event_loop(side: int) -> None:
+    """Print how long the viewer's event loop is blocked while a picture is deblurred.
+
+    A timer is to fire every 5 ms; the gaps between its firings beyond that are what a user
+    feels. Needs napari and a display.
+    """
+    import napari
+    from qtpy.QtCore import QEventLoop, QTimer
+    from skimage.data import astronaut
+    from skimage.transform import resize
+
+    from napari_blur2seq._qt.deblur_widget import DeblurWidget
+    from napari_blur2seq.shake import simulate_tremor
+
+    sharp = (resize(astronaut(), (side, side), order=3) * 255).round().astype(np.uint8)
+    blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=20.0, seed=3), noise=NOISE)
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.add_image(blurry)
+    widget = DeblurWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    fired: list[float] = []
+    timer = QTimer()
+    timer.setInterval(5)
+    timer.timeout.connect(lambda: fired.append(time.perf_counter()))
+    loop = QEventLoop()
+    QTimer.singleShot(2000, loop.quit)  # the viewer draws itself first
+    loop.exec()
+    widget.done.connect(loop.quit)
+    timer.start()
+    start = time.perf_counter()
+    widget.run()
+    loop.exec()
+    seconds = time.perf_counter() - start
+    gaps = 1e3 * np.diff(fired)
+    print(f"{widget.stage.text()}")
+    print("| event loop while deblurring | longest ms | 99.9 % ms | median ms | over 200 ms | s |")
+    print("|---|---|---|---|---|---|")
+    print(
+        f"| {side}x{side}x3 | {gaps.max():.0f} | {np.quantile(gaps, 0.999):.0f} | "
+        f"{np.median(gaps):.0f} | {(gaps > 200).sum()} | {seconds:.0f} |"
+    )
+    viewer.close()
+
+
+def view() -> None:
+    """Print how long the preview of an 800x600 view takes."""
+    from skimage.data import astronaut
+    from skimage.transform import resize
+
+    from napari_blur2seq.pipeline import Options
+    from napari_blur2seq.preview import preview_steps
+    from napari_blur2seq.progress import run
+    from napari_blur2seq.shake import simulate_tremor
+
+    sharp = (resize(astronaut(), (600, 800), order=3) * 255).round().astype(np.uint8)
+    blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=15.0, seed=3), noise=NOISE)
+    run(preview_steps(blurry[:200, :200], 1.0, Options()))  # the imports are done once
+    cpu = time.process_time()
+    seconds = timed(lambda: run(preview_steps(blurry, 1.0, Options())), 3)
+    cpu = (time.process_time() - cpu) / 3
+    print("| preview of a view | s | CPU s |\n|---|---|---|")
+    print(f"| 800x600x3 | {seconds:.1f} | {cpu:.1f} |")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, help="only the first pictures")
-    parser.add_argument("--only", choices=["quality", "speed", "memory"])
+    parser.add_argument("--only", choices=["quality", "speed", "memory", "eventloop", "view"])
     parser.add_argument("--peak", nargs=3, type=int)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -223,3 +287,7 @@ if __name__ == "__main__":
         speed()
     if arguments.only in (None, "memory"):
         memory()
+    if arguments.only in (None, "view"):
+        view()
+    if arguments.only == "eventloop":  # needs a display: .ci/with-display make bench ...
+        event_loop(1024)

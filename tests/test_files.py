@@ -409,7 +409,11 @@ def failing_frames() -> Any:
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.ome.tif", files.write_sequence_tiff), ("a.mp4", files.write_sequence_mp4)],
+    [
+        ("a.ome.tif", files.write_sequence_tiff),
+        ("a.mp4", files.write_sequence_mp4),
+        ("a.gif", files.write_sequence_gif),
+    ],
 )
 def test_a_failing_sequence_leaves_the_old_file(tmp_path: Path, name: str, write: Any) -> None:
     path = tmp_path / name

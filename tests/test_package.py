@@ -206,6 +206,6 @@ def test_readme_names_existing_targets_and_files() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in console_commands() if words[0] == "make"}
     assert {"demo", "test"} <= named <= targets
-    links = re.findall(r"\]\(([^):]+)\)", README)
+    links = re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -208,3 +208,29 @@ def test_damaged_weights_are_refused(monkeypatch):
     monkeypatch.setattr(registry, "_entries", lambda: entries)
     with pytest.raises(registry.WeightsError, match="damaged"):
         registry.load_state("denoiser")
+
+
+def test_the_motion_can_be_estimated_from_a_region(blurry, monkeypatch):
+    from napari_blur2seq.estimate import kernel_based
+    from napari_blur2seq.progress import Progress, run
+
+    given = []
+
+    def estimate(image, camera):
+        given.append((tuple(image.shape), camera))
+        yield Progress("estimate", 1.0, "quick")
+        found = b2s.Trajectory.from_camera([[0, -0.01, 0.02], [0, 0.01, -0.02]], camera)
+        return kernel_based.Estimate(found, False, 0.5)
+
+    monkeypatch.setattr(kernel_based, "estimate_steps", estimate)
+    whole = b2s.Camera.for_image(SHAPE)
+    result = run(deblur_steps(blurry, Options(region=(-5, 100, 90, 1000), n_poses=2)))
+    (shape, camera) = given[0]
+    assert shape == (3, 90, 140)
+    assert camera.focal_length == whole.focal_length
+    # A point of the region is seen along the same ray by both cameras.
+    assert camera.principal_point == (whole.principal_point[0] - 100, whole.principal_point[1])
+    assert result.trajectory.camera == whole
+    np.testing.assert_allclose(result.trajectory.rotations[:, 1], [-0.01, 0.01], atol=1e-9)
+    with pytest.raises(b2s.OptionError, match="at least 32 px"):
+        run(deblur_steps(blurry, Options(region=(0, 0, 20, 100))))

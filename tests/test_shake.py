@@ -13,7 +13,15 @@ from scipy.spatial.transform import Rotation
 from napari_blur2seq import shake
 from napari_blur2seq.errors import Blur2SeqError, OptionError, TrajectoryError
 from napari_blur2seq.metrics import path_error
-from napari_blur2seq.shake import GyroscopeLog, from_gyroscope, load_gyroscope, simulate_tremor
+from napari_blur2seq.shake import (
+    LONGEST_EXPOSURE,
+    GyroscopeLog,
+    from_gyroscope,
+    is_recording,
+    load_gyroscope,
+    load_motion,
+    simulate_tremor,
+)
 
 SHAPE = (600, 800)
 
@@ -326,3 +334,20 @@ def test_bad_files(tmp_path: Path, data: bytes) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match="cannot be read"):
         load_gyroscope(tmp_path / "none.txt")
+
+
+def test_motion_is_loaded_from_every_kind_of_file(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    times = np.arange(400) * 0.005
+    np.savetxt(log, np.column_stack([times, np.full((400, 3), [0.1, 0.0, 0.0])]))
+    assert is_recording(log)
+    whole = load_motion(log, SHAPE)
+    assert whole.times[-1] == pytest.approx(LONGEST_EXPOSURE)
+    part = load_motion(log, SHAPE, start=0.5, exposure=0.1, n_poses=5, axes=np.diag([1, -1, -1]))
+    assert len(part) == 5
+    assert np.ptp(part.rotations[:, 0]) == pytest.approx(0.01)
+    ours = tmp_path / "ours.csv"
+    part.save(ours)
+    assert not is_recording(ours)
+    assert load_motion(ours, (1, 1)) == part
+    assert not is_recording(tmp_path / "none")

@@ -24,7 +24,7 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
-from napari_blur2seq import pipeline
+from napari_blur2seq import pipeline, preferences
 from napari_blur2seq._qt import work
 from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
@@ -161,7 +161,8 @@ def test_a_large_sequence_stays_lazy(qtbot, viewer, fake, monkeypatch):
     viewer.add_image(PICTURE, name="shot")
     widget = docked(viewer)
     run_to_end(qtbot, widget)
-    monkeypatch.setattr(work, "MAX_SEQUENCE_BYTES", 1000)
+    tiny = preferences.Preferences(sequence_memory=0)
+    monkeypatch.setattr(preferences, "read", lambda: tiny)
     run_to_end(qtbot, widget)
     small, large = viewer.layers["shot sequence"], viewer.layers["shot sequence [1]"]
     assert isinstance(large.data, dask.array.Array)
@@ -321,6 +322,31 @@ def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, 
     assert "shot deblurred" in names(viewer)
 
 
+def test_a_full_device_hands_over_to_the_cpu(qtbot, viewer, monkeypatch, fake):
+    devices: list[str] = []
+
+    def full(image, options):
+        devices.append(options.device)
+        if options.device != "cpu":
+            yield Progress("estimate", 0.1, "on the device")
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return (yield from fake(image, options))
+
+    monkeypatch.setattr(pipeline, "deblur_steps", full)
+    monkeypatch.setattr(work, "_on_cpu", lambda device: device == "cpu")
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    told: list[str] = []
+    show = widget.show_event
+    monkeypatch.setattr(widget, "show_event", lambda e: (told.append(e.message), show(e)))
+    run_to_end(qtbot, widget)
+    assert devices == ["auto", "cpu"]
+    assert any("using the CPU" in message for message in told)
+    assert "shot deblurred" in names(viewer)
+    assert viewer.layers["shot deblurred"].metadata["blur2seq"]["parameters"]["device"] == "cpu"
+    assert_ready(widget)
+
+
 def test_memory_of_a_device_runs_out():
     class OutOfMemoryError(RuntimeError):
         """Named as PyTorch's."""
@@ -405,6 +431,88 @@ def test_only_image_layers_are_offered(qtbot, viewer):
     assert not widget.run_button.isEnabled()
 
 
+# -------------------------------------------------------------------- region, view, microscope
+
+
+def test_a_rectangle_limits_where_the_motion_is_looked_for(qtbot, viewer, fake):
+    viewer.add_image(np.tile(PICTURE, (3, 3)), name="shot", scale=(0.5, 0.5), translate=(10, 20))
+    widget = docked(viewer)
+    shapes = viewer.add_shapes(name="region")
+    widget.region.layer = shapes
+    before = len(notification_manager.records)
+    widget.run_button.click()
+    assert "holds no shape" in notification_manager.records[before].message
+    # World coordinates: rows 20 to 80, columns 30 to 144 (beyond the edge) of the picture.
+    shapes.add_rectangles(np.array([[20, 35], [20, 200], [50, 200], [50, 35]], float))
+    run_to_end(qtbot, widget)
+    assert fake.calls[-1][1].region == (20, 30, 81, 144)
+    shapes.data = [np.array([[20, 35], [20, 36], [21, 36], [21, 35]], float)]
+    widget.run_button.click()
+    assert "at least 32 px" in widget.stage.text()
+    viewer.layers.remove(shapes)
+    run_to_end(qtbot, widget)
+    assert fake.calls[-1][1].region is None
+
+
+def test_the_view_is_previewed_at_its_place(qtbot, viewer, monkeypatch):
+    from napari_blur2seq._qt import deblur_widget
+
+    asked: list[tuple[np.ndarray, float]] = []
+
+    def quick(pixels, magnification, options):
+        asked.append((pixels, magnification))
+        yield Progress("estimate", 0.5, "quick")
+        return 255 - pixels[::2, ::2]
+
+    monkeypatch.setattr(deblur_widget, "preview_steps", quick)
+    large = np.tile(PICTURE, (4, 4))
+    image = viewer.add_image(large, name="shot", scale=(0.5, 0.5))
+    widget = docked(viewer)
+    viewer.reset_view()
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.view_button.click()
+    pixels, magnification = asked[0]
+    assert magnification > 0
+    preview = viewer.layers["shot preview"]
+    assert preview.data.shape == tuple((side + 1) // 2 for side in pixels.shape)
+    # Where the preview lies, the picture has the pixels it was made of.
+    corner = image.world_to_data(preview.data_to_world((-0.5, -0.5)))
+    top, left = np.rint(np.asarray(corner) + 0.5).astype(int)
+    height, width = pixels.shape
+    np.testing.assert_array_equal(pixels, large[top : top + height, left : left + width])
+    assert widget.layer_choice.count() == 1  # the preview is not offered
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.view_button.click()
+    assert names(viewer) == ["shot", "shot preview"]
+    assert_ready(widget)
+
+
+def test_a_microscope_speaks_of_shifts_with_units(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="cells", scale=(0.5, 0.5), units=("um", "um"))
+    widget = docked(viewer)
+    widget.light.setCurrentIndex(1)
+    widget.camera_choice.setCurrentIndex(3)
+    rows = widget.form.rows
+    assert not rows.isRowVisible(widget.focal_length) and not rows.isRowVisible(widget.light)
+    assert rows.labelForField(widget.poses).text() == "Time steps"
+    options = widget.options((40, 48))
+    assert options.focal_length == 8 * 48 and not options.linear
+    run_to_end(qtbot, widget)
+    assert fake.calls[-1][1].focal_length == 8 * 48
+    widget.camera_choice.setCurrentIndex(0)
+    assert rows.isRowVisible(widget.light)
+
+
+def test_preferences_are_what_a_dock_opens_with(viewer, monkeypatch):
+    chosen = preferences.Preferences(device="cuda", poses=31, taken_with="microscope")
+    monkeypatch.setattr(preferences, "read", lambda: chosen)
+    widget = docked(viewer)
+    widget.poses.setValue(31)
+    assert widget.camera_choice.currentIndex() == 3
+    assert widget.device.name == "cuda"
+    assert "torch" not in sys.modules or widget.device.count() >= 2
+
+
 # -------------------------------------------------------------------- controls
 
 
@@ -459,7 +567,7 @@ def test_a_small_screen_is_enough_and_everything_is_explained(qtbot, viewer):
     assert widget.sizeHint().height() < 700
     assert widget.minimumSizeHint().width() < 320
     for name, control in vars(widget).items():
-        if name[0] != "_" and hasattr(control, "toolTip"):
+        if name[0] != "_" and name != "form" and hasattr(control, "toolTip"):
             assert control.toolTip(), name
 
 
@@ -503,7 +611,7 @@ def test_the_manifest_opens_the_widget_from_both_menus(qtbot, make_napari_viewer
         if isinstance(item, SubmenuItem)
     }
     assert submenus["napari-blur2seq.deblurring"] == "Deblurring"
-    for menu in ("napari-blur2seq.deblurring", "napari/plugins"):
+    for menu in ("napari-blur2seq.deblurring", "napari/plugins/napari-blur2seq"):
         titles = [getattr(item, "command", item).title for item in menus.get_menu(menu)]
         assert any("Deblur" in title for title in titles), (menu, titles)
 

@@ -24,6 +24,8 @@ from .errors import CameraError
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Focal length over the longer side from which on pitch and yaw shift the picture as a whole.
+_STAGE = 8.0
 # Width of a full 35 mm frame: EXIF "focal length in 35 mm film" refers to its diagonal.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
@@ -100,6 +102,20 @@ class Camera:
         return cls.for_image(
             image_shape, float(millimetres) * math.hypot(height, width) / _FILM_DIAGONAL_MM
         )
+
+    @classmethod
+    def for_stage(cls, image_shape: tuple[int, int]) -> Camera:
+        """Camera whose rotations are the motion of a microscope's stage.
+
+        The long-focal-length limit: pitch and yaw shift the picture as a whole, alike
+        everywhere to 0.4 %, and roll turns it in its plane.
+        """
+        return cls.for_image(image_shape, _STAGE * max(image_shape))
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether pitch and yaw shift the picture as a whole; see `for_stage`."""
+        return self.focal_length >= 0.99 * _STAGE * max(self.image_shape)
 
     @property
     def matrix(self) -> NDArray[np.float64]:

@@ -425,6 +425,55 @@ def write_sequence_mp4(
             raise OSError(f"The video {Path(path).name} could not be encoded.")
 
 
+def write_sequence_gif(
+    path: str | os.PathLike[str],
+    frames: Sequence[Array] | Array,
+    *,
+    fps: float = 10.0,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Write a sequence as an endless animation of 256 colours, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Ends with ``.gif``.
+    frames : sequence of ndarray
+        T frames (H, W[, C]), asked for one at a time.
+    fps : float
+        Frames shown per second; GIF counts in hundredths of a second.
+    limits : tuple of float, optional
+        As for `write_sequence_mp4`.
+    """
+    from PIL import Image
+
+    first = np.asarray(frames[0])
+    shown_range = value_range(first) if limits is None else limits
+    grey = first.ndim == 2
+    # One palette for all frames: a palette of its own for each makes still parts flicker.
+    palette = None if grey else Image.fromarray(displayed(first, shown_range)).quantize(256)
+
+    def pictures() -> Iterator[Image.Image]:
+        for frame in frames:
+            shown = displayed(np.asarray(frame), shown_range)
+            if palette is None:
+                yield Image.fromarray(np.ascontiguousarray(shown[..., 0]))
+            else:
+                yield Image.fromarray(shown).quantize(palette=palette)
+
+    with whole_file(path) as temporary:
+        rest = pictures()
+        next(rest).save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=rest,
+            duration=round(1000 / fps),
+            loop=0,
+            disposal=1,
+        )
+
+
 def value_range(image: Array) -> tuple[float, float]:
     """Values of black and white: the dtype's range, [0, 1] for floats within, else their own."""
     if image.dtype.kind == "u":

@@ -8,14 +8,16 @@ or removed while it runs.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ImageError
+from .errors import Blur2SeqError, ImageError
+from .kernel_field import kernel_picture, path_segments
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -24,11 +26,21 @@ if TYPE_CHECKING:
 
     from .pipeline import Result
 
-LayerKind = Literal["image", "tracks"]
+LayerKind = Literal["image", "tracks", "vectors"]
 LayerData = tuple[Any, dict[str, Any], LayerKind]
 
 # Tracks have at most three axes beside time.
 _MAX_AXES = 3
+# Of layers that belong to no picture.
+_PLAIN: dict[str, Any] = {
+    "scale": np.ones(2),
+    "translate": np.zeros(2),
+    "rotate": np.eye(2),
+    "shear": np.eye(2),
+    "affine": np.eye(3),
+    "units": ("pixel", "pixel"),
+    "axis_labels": ("y", "x"),
+}
 # Tracks over this many points by this many.
 _GRID = 7
 
@@ -82,6 +94,20 @@ class Source:
         return np.array(self.plane)
 
 
+def read_planes(layer: Layer | None, dims: Dims) -> list[Source]:
+    """All planes of an image layer, in the order of their indices; see `read_source`.
+
+    They are cut along the axes that the viewer does not show.
+    """
+    shown = read_source(layer, dims)
+    assert layer is not None
+    data = layer.data[0] if layer.multiscale else layer.data
+    counts = [
+        range(data.shape[axis]) if i is not None else (None,) for axis, i in enumerate(shown.index)
+    ]
+    return [_source_at(layer, index, shown.shown) for index in itertools.product(*counts)]
+
+
 def read_source(layer: Layer | None, dims: Dims) -> Source:
     """The plane of an image layer that the viewer shows.
 
@@ -125,23 +151,20 @@ def read_source(layer: Layer | None, dims: Dims) -> Source:
             "planes."
         )
     index = tuple(None if a in shown else int(position[a]) for a in range(layer.ndim))
-    plane = data[tuple(slice(None) if i is None else i for i in index)]
-    spatial = {
-        "scale": np.array(layer.scale, dtype=float),
-        "translate": np.array(layer.translate, dtype=float),
-        "rotate": np.array(layer.rotate, dtype=float),
-        "shear": _shear_matrix(np.array(layer.shear, dtype=float), layer.ndim),
-        "affine": np.array(layer.affine.affine_matrix, dtype=float),
-        "units": tuple(layer.units),
-        "axis_labels": tuple(layer.axis_labels),
-    }
-    spatial = _shifted(spatial, [i or 0 for i in index])
+    return _source_at(layer, index, (shown[0] - dropped, shown[1] - dropped))
+
+
+def _source_at(layer: Layer, index: tuple[int | None, ...], shown: tuple[int, int]) -> Source:
+    """The plane of a layer at an index, None along the two axes shown."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    dropped = max(0, layer.ndim - _MAX_AXES)
+    spatial = _shifted(_spatial(layer), [i or 0 for i in index])
     return Source(
         name=layer.name,
-        plane=plane,
+        plane=data[tuple(slice(None) if i is None else i for i in index)],
         rgb=bool(layer.rgb),
         index=index,
-        shown=(shown[0] - dropped, shown[1] - dropped),
+        shown=shown,
         spatial=_last_axes(spatial, layer.ndim - dropped),
         display={
             "contrast_limits": tuple(layer.contrast_limits),
@@ -182,14 +205,13 @@ def result_layers(
         **(parameters or {}),
         **result.metadata,
         "source": {"layer": source.name, "index": list(source.index)},
+        # In every layer, so that each is enough to go on from.
+        "trajectory_csv": result.trajectory.to_csv(),
     }
-    spatial_in_time = _with_time(source.spatial)
     frames = result.sequence if frames is None else frames
     for axis in source.hidden:
         frames = _expand(frames, axis + 1)
     image = {"rgb": source.rgb, "multiscale": False, **source.display}
-    trajectory = {"trajectory_csv": result.trajectory.to_csv()}
-    tracks, time = _tracks(result.trajectory, source.hidden)
     return [
         (
             np.expand_dims(result.sharp, source.hidden),
@@ -209,29 +231,372 @@ def result_layers(
                 # It covers the sharp image, which most people want to see first.
                 "visible": False,
                 **image,
-                **copy.deepcopy(spatial_in_time),
+                **_with_time(copy.deepcopy(source.spatial)),
             },
             "image",
         ),
-        (
-            tracks,
-            {
-                "name": f"{source.name} trajectory",
-                "metadata": {"blur2seq": copy.deepcopy(metadata) | trajectory},
-                "features": {"time": time},
-                "color_by": "time",
-                "colormap": "turbo",
-                # Additive lines vanish on bright pictures.
-                "blending": "translucent",
-                "tail_width": 3,
-                # The path up to the time of the slider, hardly fading towards its start.
-                "tail_length": 10 * len(result.trajectory),
-                "head_length": 0,
-                **spatial_in_time,
-            },
-            "tracks",
-        ),
+        trajectory_layer(result.trajectory, f"{source.name} trajectory", source, metadata),
     ]
+
+
+def trajectory_layer(
+    trajectory: Trajectory,
+    name: str,
+    source: Source | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> LayerData:
+    """A trajectory as tracks of a grid of points, coloured by time.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    name : str
+        Of the layer.
+    source : Source, optional
+        The picture it belongs to: the tracks lie where that lies.
+    metadata : dict, optional
+        Kept with the trajectory itself, from which `trajectory_of` makes it again.
+    """
+    tracks, time = _tracks(trajectory, source.hidden if source else ())
+    spatial = source.spatial if source else _PLAIN
+    return (
+        tracks,
+        {
+            "name": name,
+            "metadata": {
+                "blur2seq": copy.deepcopy(metadata or {}) | {"trajectory_csv": trajectory.to_csv()}
+            },
+            "features": {"time": time},
+            "color_by": "time",
+            "colormap": "turbo",
+            # Additive lines vanish on bright pictures.
+            "blending": "translucent",
+            "tail_width": 3,
+            # The path up to the time of the slider, hardly fading towards its start.
+            "tail_length": 10 * len(trajectory),
+            "head_length": 0,
+            **_with_time(copy.deepcopy(spatial)),
+        },
+        "tracks",
+    )
+
+
+def shaken_layers(
+    shaken: NDArray[Any], trajectory: Trajectory, source: Source, metadata: dict[str, Any]
+) -> list[LayerData]:
+    """A picture shaken here and its true trajectory as layer data tuples.
+
+    The picture does not remember the trajectory: nothing that is to be estimated is given away.
+    """
+    return [
+        (
+            np.expand_dims(shaken, source.hidden),
+            {
+                "name": f"{source.name} shaken",
+                "metadata": {"blur2seq": copy.deepcopy(metadata)},
+                "rgb": source.rgb,
+                "multiscale": False,
+                **source.display,
+                **copy.deepcopy(source.spatial),
+            },
+            "image",
+        ),
+        trajectory_layer(trajectory, f"{source.name} true trajectory", source, metadata),
+    ]
+
+
+def paths_layer(
+    trajectory: Trajectory, points: Any, magnification: float, name: str, source: Source
+) -> LayerData:
+    """The paths about image points (x, y) as vectors on a picture, coloured by time."""
+    segments, time = path_segments(trajectory, points, magnification)
+    vectors = np.zeros((len(segments), 2, 2 + len(source.hidden)))
+    vectors[..., list(source.shown)] = segments
+    return (
+        vectors,
+        {
+            "name": name,
+            "features": {"time": time},
+            "edge_color": "time",
+            "edge_colormap": "turbo",
+            "vector_style": "line",
+            "edge_width": max(0.5, max(source.shape) / 400),
+            "opacity": 1.0,
+            "metadata": {"blur2seq": {"trajectory_csv": trajectory.to_csv()}},
+            **copy.deepcopy(source.spatial),
+        },
+        "vectors",
+    )
+
+
+def kernels_layer(
+    trajectory: Trajectory, points: Any, magnification: float, name: str, source: Source
+) -> LayerData:
+    """The local kernels at image points (x, y) as a picture that is clear where there is none."""
+    picture = kernel_picture(trajectory, points, magnification)
+    return (
+        np.expand_dims(picture, source.hidden),
+        {
+            "name": name,
+            "colormap": {"name": "kernels", "colors": [[1, 0.9, 0.1, 0], [1, 0.9, 0.1, 1]]},
+            "blending": "translucent_no_depth",
+            "contrast_limits": (0, 0.6),
+            "metadata": {"blur2seq": {"trajectory_csv": trajectory.to_csv()}},
+            **copy.deepcopy(source.spatial),
+        },
+        "image",
+    )
+
+
+def trajectory_of(layer: Layer, dims: Dims | None = None) -> Trajectory | None:
+    """The trajectory that a layer of ours remembers, or None.
+
+    Of a stack, that of the plane that the viewer shows, or else of the first one.
+    """
+    kept = layer.metadata.get("blur2seq")
+    if not isinstance(kept, dict):
+        return None
+    text = kept.get("trajectory_csv")
+    planes = kept.get("planes")
+    if isinstance(planes, list) and planes:
+        at = [p for p in planes if dims is not None and _shows(layer, p["index"], dims)]
+        text = (at or planes)[0]["trajectory_csv"]
+    try:
+        return Trajectory.from_csv(text) if isinstance(text, str) else None
+    except Blur2SeqError:  # metadata is the user's to write to
+        return None
+
+
+def _shows(layer: Layer, index: Sequence[int | None], dims: Dims) -> bool:
+    """Whether the viewer shows the plane of a stack at this index."""
+    position = np.rint(layer.world_to_data(dims.point))[-len(index) :]
+    return all(i is None or i == p for i, p in zip(index, position, strict=True))
+
+
+def is_trajectory(layer: Layer) -> bool:
+    """Whether a layer is the tracks of a trajectory that it remembers."""
+    from napari.layers import Tracks
+
+    return isinstance(layer, Tracks) and trajectory_of(layer) is not None
+
+
+def spread_of(layer: Layer) -> float | None:
+    """How far the trajectory of a result is uncertain, in px, or None where that is unknown."""
+    kept = layer.metadata.get("blur2seq")
+    certainty = kept.get("certainty") if isinstance(kept, dict) else None
+    spread = certainty.get("spread_px") if isinstance(certainty, dict) else None
+    return float(spread) if isinstance(spread, int | float) and np.isfinite(spread) else None
+
+
+def place_of_tracks(layer: Layer, trajectory: Trajectory) -> Source:
+    """A stand-in for the picture of a trajectory layer, where that is no longer open."""
+    axes = layer.ndim - 1
+    return Source(
+        name=layer.name,
+        plane=np.zeros(trajectory.image_shape, np.uint8),
+        rgb=False,
+        index=(*(0,) * (axes - 2), None, None),
+        shown=(axes - 2, axes - 1),
+        spatial=_last_axes(_spatial(layer), axes),
+        display={},
+        contrast_limits_range=(0, 1),
+    )
+
+
+def picture_of(viewer: ViewerModel | None, shape: tuple[int, int] | None = None) -> Source | None:
+    """The picture in a viewer that a trajectory for pictures of this shape belongs to.
+
+    The active layer, or else the uppermost, whose shown plane has the (height, width).
+    """
+    from napari.layers import Image
+
+    if viewer is None:
+        return None
+    for layer in (viewer.layers.selection.active, *reversed(viewer.layers)):
+        if isinstance(layer, Image):
+            try:
+                source = read_source(layer, viewer.dims)
+            except Blur2SeqError:
+                continue
+            if shape in (None, source.shape):
+                return source
+    return None
+
+
+def picture_of_current_viewer(shape: tuple[int, int] | None = None) -> Source | None:
+    """`picture_of` of the viewer the user works in, None outside napari."""
+    import napari
+
+    return picture_of(napari.current_viewer(), shape)
+
+
+def plugin_settings() -> Any:
+    """What napari keeps of the plugin's preferences, or None where it keeps nothing."""
+    try:
+        from napari.settings import get_plugin_settings
+    except ImportError:  # outside napari, or before 0.9
+        return None
+    try:
+        return get_plugin_settings("napari-blur2seq")
+    except KeyError:  # the plugin is not registered
+        return None
+
+
+Region = tuple[int, int, int, int]
+
+
+def region_of(shapes: Layer, layer: Layer, source: Source, dims: Dims) -> Region:
+    """Box around a shape, (top, left, bottom, right) in px of the plane of a picture.
+
+    Parameters
+    ----------
+    shapes : napari.layers.Shapes
+        Its selected shape counts, or else its last one.
+    layer : napari.layers.Image
+        Whose plane is `source`.
+    dims : napari.components.Dims
+
+    Raises
+    ------
+    ImageError
+        If there is no shape.
+    """
+    if not len(shapes.data):
+        raise ImageError(f"The layer '{shapes.name}' holds no shape; draw a rectangle.")
+    chosen = max(shapes.selected_data, default=len(shapes.data) - 1)
+    axes = [axis for axis, i in enumerate(source.index) if i is None]
+    corners = []
+    for corner in np.asarray(shapes.data[chosen]):
+        world = np.array(dims.point, dtype=float)
+        world[-shapes.ndim :] = shapes.data_to_world(corner)
+        corners.append(np.asarray(layer.world_to_data(world))[axes])
+    return _box(np.array(corners))
+
+
+def view_of(layer: Layer, source: Source, zoom: float) -> tuple[Region, float]:
+    """What the viewer shows of a picture: its box in px, and px of the screen per px of it."""
+    axes = [axis for axis, i in enumerate(source.index) if i is None]
+    corners = np.array(layer.corner_pixels, dtype=float)
+    if layer.multiscale:
+        corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
+    scale = float(np.sqrt(abs(np.prod([layer.scale[axis] for axis in axes]))))
+    top, left, bottom, right = _box(corners[:, axes])
+    height, width = source.shape
+    return (max(top, 0), max(left, 0), min(bottom, height), min(right, width)), zoom * scale
+
+
+def cut(source: Source, region: Region) -> Source:
+    """A part of a source, at its place."""
+    top, left, bottom, right = region
+    origin = np.zeros(len(source.spatial["scale"]))
+    origin[list(source.shown)] = top, left
+    return replace(
+        source,
+        plane=source.plane[top:bottom, left:right],
+        spatial=_shifted(source.spatial, origin),
+    )
+
+
+def _box(corners: NDArray[np.float64]) -> Region:
+    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+class StackResult:
+    """The layers of a stack being deblurred: planes and trajectories added as they are ready.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    layer : napari.layers.Image
+        The stack; read now, for it may be removed while the work runs.
+    planes : list of Source
+        From `read_planes`.
+    metadata : dict
+        Kept in the layers.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, layer: Layer, planes: list[Source], metadata: dict[str, Any]
+    ) -> None:
+        self._viewer = viewer
+        self._planes = planes
+        self._metadata = metadata
+        self._shape = tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+        self._spatial = _spatial(layer)
+        self._name = layer.name
+        self._sharp: Layer | None = None
+        self._tracks: Layer | None = None
+        self._rows: list[NDArray[np.float64]] = []
+        self._times: list[NDArray[np.float64]] = []
+        self._kept: list[dict[str, Any]] = []
+        self.done = 0
+
+    def add(
+        self, number: int, sharp: NDArray[Any], trajectory: Trajectory | None, about: dict[str, Any]
+    ) -> None:
+        """Show a plane that is ready, and the trajectory of its motion."""
+        source = self._planes[number]
+        self.done += 1
+        self._kept.append(
+            {
+                **copy.deepcopy(about),
+                "index": list(source.index),
+                "trajectory_csv": None if trajectory is None else trajectory.to_csv(),
+            }
+        )
+        self._add_plane(source, sharp)
+        if trajectory is not None:
+            self._add_tracks(source, trajectory)
+
+    @property
+    def _remembered(self) -> dict[str, Any]:
+        return {"blur2seq": {**copy.deepcopy(self._metadata), "planes": self._kept}}
+
+    def _add_plane(self, source: Source, sharp: NDArray[Any]) -> None:
+        from napari.layers import Image
+
+        index = tuple(slice(None) if i is None else i for i in source.index)
+        if self._sharp is None:
+            data = np.zeros(self._shape, sharp.dtype)
+            data[index] = sharp
+            self._sharp = Image(
+                data, rgb=source.rgb, multiscale=False, **source.display, **self._spatial
+            )
+            self._sharp.contrast_limits_range = source.contrast_limits_range
+            self._viewer.add_layer(self._sharp)
+        else:
+            self._sharp.data[index] = sharp
+            self._sharp.refresh()
+        self._sharp.metadata = self._remembered
+        of = f" ({self.done} of {len(self._planes)})" if self.done < len(self._planes) else ""
+        self._sharp.name = f"{self._name} deblurred{of}"
+
+    def _add_tracks(self, source: Source, trajectory: Trajectory) -> None:
+        from napari.layers import Tracks
+
+        hidden = [axis for axis, i in enumerate(source.index) if i is not None]
+        rows, time = _tracks(trajectory, hidden)
+        rows[:, 0] += 1 + max((r[:, 0].max() for r in self._rows), default=-1)
+        for axis in hidden:
+            rows[:, 2 + axis] = source.index[axis]
+        self._rows.append(rows)
+        self._times.append(time)
+        data, features = np.concatenate(self._rows), {"time": np.concatenate(self._times)}
+        # Tracks have no more than three axes beside time.
+        if len(source.index) <= _MAX_AXES:
+            if self._tracks is None:
+                _, keywords, _ = trajectory_layer(trajectory, f"{self._name} trajectories")
+                keywords |= {"features": features, **_with_time(copy.deepcopy(self._spatial))}
+                self._tracks = Tracks(data, **keywords)
+                self._viewer.add_layer(self._tracks)
+            else:
+                # Coloured by time once more when every point has one.
+                self._tracks.color_by = "track_id"
+                self._tracks.data = data
+                self._tracks.features = features
+                self._tracks.color_by = "time"
+            self._tracks.metadata = self._remembered
 
 
 def preview_layer(preview: NDArray[Any], source: Source) -> LayerData:
@@ -303,6 +668,19 @@ def _shear_matrix(shear: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
     matrix = np.eye(ndim)
     matrix[np.triu_indices(ndim, k=1)] = shear
     return matrix
+
+
+def _spatial(layer: Layer) -> dict[str, Any]:
+    """Where a layer lies: all seven attributes that say so."""
+    return {
+        "scale": np.array(layer.scale, dtype=float),
+        "translate": np.array(layer.translate, dtype=float),
+        "rotate": np.array(layer.rotate, dtype=float),
+        "shear": _shear_matrix(np.array(layer.shear, dtype=float), layer.ndim),
+        "affine": np.array(layer.affine.affine_matrix, dtype=float),
+        "units": tuple(layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
 
 
 def _shifted(spatial: dict[str, Any], origin: Any) -> dict[str, Any]:

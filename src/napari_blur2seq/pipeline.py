@@ -14,14 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
-from .images import ImageFormat, to_working
+from .images import MIN_SIDE, ImageFormat, to_working
 from .progress import Progress, Steps, run, within
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .estimate.kernel_based import Estimate
+
 DEFAULT_POSES = 25
+# `blur` can be cancelled after so many poses.
+_POSES_AT_A_TIME = 8
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -141,6 +145,9 @@ class Options:
         Poses of the trajectory and frames of the sequence.
     refine : bool
         Refine the trajectory after the first estimate.
+    region : tuple of int, optional
+        ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
+        estimated from. By default all of it.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
     linear : bool
@@ -164,6 +171,7 @@ class Options:
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
     refine: bool = True
+    region: tuple[int, int, int, int] | None = None
     noise: float | None = None
     linear: bool = False
     prior: Prior = "auto"
@@ -231,7 +239,6 @@ def _deblur_tensor(
 ) -> Steps[Result]:
     import torch
 
-    from .estimate.kernel_based import estimate_steps
     from .motion_blur import MotionBlur
     from .restoration import load_prior, restore_steps
 
@@ -248,7 +255,7 @@ def _deblur_tensor(
         about: dict[str, Any] = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device)
-        estimate = yield from within(estimate_steps(tensor, camera), 0.0, 0.6)
+        estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.6)
         estimated, moves, restoring = estimate.trajectory, estimate.moves, 0.6
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
         about = {"prior": prior_name, "certainty": certainty}
@@ -299,6 +306,43 @@ def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
         yield event
 
 
+def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate]:
+    """The estimate from the region of the options, for the camera of the whole image."""
+    from .estimate.kernel_based import estimate_steps
+
+    if options.region is None:
+        return (yield from estimate_steps(image, camera))
+    top, left, bottom, right = clipped_region(options.region, camera.image_shape)
+    cx, cy = camera.principal_point
+    part = Camera(camera.focal_length, (cx - left, cy - top), (bottom - top, right - left))
+    estimate = yield from estimate_steps(image[:, top:bottom, left:right], part)
+    found = estimate.trajectory
+    return replace(
+        estimate, trajectory=Trajectory.from_camera(found.rotations, camera, found.times)
+    )
+
+
+def clipped_region(
+    region: tuple[int, int, int, int], image_shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of a region (top, left, bottom, right) within an image; large enough, or an error.
+
+    Raises
+    ------
+    OptionError
+        If a side is under 32 px.
+    """
+    height, width = image_shape
+    top, left, bottom, right = (int(edge) for edge in region)
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    if bottom - top < MIN_SIDE or right - left < MIN_SIDE:
+        raise OptionError(
+            f"The region is {max(right - left, 0)} x {max(bottom - top, 0)} px within the image; "
+            f"both sides must be at least {MIN_SIDE} px."
+        )
+    return top, left, bottom, right
+
+
 def deblur(
     image: ArrayLike,
     focal_length: float | None = None,
@@ -323,8 +367,8 @@ def deblur(
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``noise``, ``linear``, ``prior``, ``model``,
-        ``weights``, ``principal_point``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``, ``prior``,
+        ``model``, ``weights``, ``principal_point``, ``seed``.
 
     Returns
     -------
@@ -422,19 +466,40 @@ def blur(
         Like the input.
     """
     chosen = _options(noise=noise, linear=linear, device=device, seed=seed)
-    working, form = _working_for(trajectory, image, linear)
+    return run(blur_steps(image, trajectory, chosen))
+
+
+def blur_steps(
+    image: ArrayLike, trajectory: Trajectory, options: Options
+) -> Steps[NDArray[np.generic]]:
+    """The work of `blur` as a generator of `Progress` events; its return value is the picture.
+
+    Of the options, ``noise`` (none by default), ``linear``, ``seed`` and ``device`` count.
+    """
+    working, form = _working_for(trajectory, image, options.linear)
+    yield Progress("sequence", 0.0, "Blurring the picture")
 
     import torch
 
     from .motion_blur import MotionBlur
 
-    target = resolve(chosen.device)
-    with torch.no_grad():
-        result = MotionBlur(trajectory, target)(torch.from_numpy(working).to(target)[None])[0]
-    values = result.cpu().numpy()
-    if noise:
-        generator = np.random.default_rng(seed)
-        values = values + noise * generator.standard_normal(values.shape, dtype=np.float32)
+    target = resolve(options.device)
+    tensor = torch.from_numpy(working).to(target)[None]
+    total = torch.zeros_like(tensor)
+    for first in range(0, len(trajectory), _POSES_AT_A_TIME):
+        part = Trajectory.from_camera(
+            trajectory.rotations[first : first + _POSES_AT_A_TIME], trajectory.camera
+        )
+        with torch.no_grad():
+            total += len(part) / len(trajectory) * MotionBlur(part, target)(tensor)
+        done = first + len(part)
+        yield Progress(
+            "sequence", done / len(trajectory), f"Pose {done} of {len(trajectory)} is blurred"
+        )
+    values = total[0].cpu().numpy()
+    if options.noise:
+        generator = np.random.default_rng(options.seed)
+        values = values + options.noise * generator.standard_normal(values.shape, dtype=np.float32)
         values = values.clip(0, 1)
     return form.encode(values)
 

@@ -1,14 +1,16 @@
-"""Figures as PNG bytes: a trajectory, and pictures side by side."""
+"""Figures as bytes: trajectories, and pictures side by side."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .readout import Unit, axis_bands, axis_curves, axis_names, clock
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -
         corners = (-0.5, width - 0.5, height - 0.5, -0.5)
         left.imshow(_shown(image[::step, ::step]), alpha=0.55, extent=corners)
     times = trajectory.times
-    relative = (times[0], times[-1]) == (0.0, 1.0)  # a trajectory that knows no seconds
-    clock = "time (share of the exposure)" if relative else "time (s)"
+    clock = "time (s)" if trajectory.timed else "time (share of the exposure)"
     moved = points + enlarged * paths
     left.add_collection(
         LineCollection(list(moved.swapaxes(0, 1)), colors="black", linewidths=0.6, alpha=0.5)
@@ -66,6 +67,50 @@ def trajectory_plot(trajectory: Trajectory, image: NDArray[Any] | None = None) -
     right.grid(alpha=0.3)
     right.legend()
     return _png(figure)
+
+
+def curves_plot(
+    trajectories: Mapping[str, Trajectory],
+    unit: Unit = "degrees",
+    pixel_size: float | None = None,
+    spreads: Mapping[str, float] | None = None,
+    form: Literal["png", "svg"] = "png",
+) -> bytes:
+    """Pitch, yaw and roll of one or several trajectories over the exposure, as PNG or SVG.
+
+    Parameters
+    ----------
+    trajectories : mapping of str to Trajectory
+        By name.
+    unit, pixel_size
+        As for `readout.axis_curves`.
+    spreads : mapping of str to float, optional
+        Uncertainty in px, by name, drawn as bands.
+    form : str
+        ``"png"`` or ``"svg"``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for style, (name, trajectory) in zip(
+        cycle(("-", "--", ":", "-.")), trajectories.items(), strict=False
+    ):
+        curves, time = axis_curves(trajectory, unit, pixel_size), clock(trajectory)
+        spread = (spreads or {}).get(name)
+        bands = None if spread is None else axis_bands(trajectory, spread, unit, pixel_size)
+        for axis, angle in enumerate(axis_names(trajectory)):
+            label = f"{angle}, {name}" if len(trajectories) > 1 else angle
+            curve = curves[:, axis]
+            axes.plot(time, curve, style, color=f"C{axis}", label=label)
+            if bands is not None:
+                low, high = curve - bands[axis], curve + bands[axis]
+                axes.fill_between(time, low, high, color=f"C{axis}", alpha=0.15, linewidth=0)
+    axes.set_xlabel("share of the exposure")
+    axes.set_ylabel("rotation (degrees)" if unit == "degrees" else f"shift of the corner ({unit})")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _saved(figure, form)
 
 
 def side_by_side(pictures: Mapping[str, NDArray[Any]]) -> bytes:
@@ -92,6 +137,10 @@ def _shown(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _png(figure: Figure) -> bytes:
+    return _saved(figure, "png")
+
+
+def _saved(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format=form)
     return buffer.getvalue()

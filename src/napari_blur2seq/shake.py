@@ -1,7 +1,7 @@
-"""Where trajectories come from: simulated hand tremor and gyroscope recordings.
+"""Where trajectories come from: simulated hand tremor, gyroscope recordings and files.
 
-Both are angular rates of the camera over time, integrated to rotations by one method,
-`GyroscopeLog.trajectory`.
+The former two are angular rates of the camera over time, integrated to rotations by one
+method, `GyroscopeLog.trajectory`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from .camera import Camera
 from .errors import OptionError, TrajectoryError
-from .trajectory import Trajectory
+from .trajectory import TRAJECTORY_MAGIC, Trajectory
 
+# What is taken of a long recording when nobody says which part, seconds.
+LONGEST_EXPOSURE = 1.0
 # Longest hole in a recording that interpolation may bridge, seconds.
 MAX_GAP = 0.05
 
@@ -298,6 +300,62 @@ def from_gyroscope(
         focal_length=focal_length,
         n_poses=n_poses,
         extent=extent,
+    )
+
+
+def is_recording(path: str | os.PathLike[str]) -> bool:
+    """Whether a file looks like a gyroscope recording rather than a trajectory.
+
+    Both may have four columns; what `Trajectory.save` writes begins with a comment that
+    says so, the trajectories of Blur2seq's authors have six.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            lines = [line.strip() for _, line in zip(range(20), file, strict=False)]
+    except OSError:
+        return False
+    if lines and lines[0].startswith(TRAJECTORY_MAGIC):
+        return False
+    rows = [line for line in lines if re.match(r"[-+.\d]", line)]
+    return bool(rows) and all(len(re.split(r"[\s,;]+", row.strip(" \t,;"))) == 4 for row in rows)
+
+
+def load_motion(
+    path: str | os.PathLike[str],
+    image_shape: tuple[int, ...],
+    *,
+    focal_length: float | None = None,
+    n_poses: int = 25,
+    start: float = 0.0,
+    exposure: float | None = None,
+    axes: ArrayLike | None = None,
+) -> Trajectory:
+    """Trajectory from any file that holds one.
+
+    Parameters
+    ----------
+    path : path
+        Ours (`Trajectory.save`), the text of Blur2seq's authors, or a gyroscope recording.
+    image_shape : tuple of int
+        Begins with (height, width); for files that do not state it.
+    focal_length : float, optional
+        Pixels; for files that do not state it, the longer side by default.
+    n_poses, start, exposure, axes
+        Of a gyroscope recording: poses, the part of it in seconds (by default all up to
+        `LONGEST_EXPOSURE`), and the sensor's axes as for `GyroscopeLog.load`.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file is missing or holds something else.
+    """
+    if not is_recording(path):
+        return Trajectory.load(path, focal_length=focal_length, image_shape=_size(image_shape))
+    log = GyroscopeLog.load(path, axes)
+    if exposure is None:
+        exposure = min(float(log.times[-1]) - start, LONGEST_EXPOSURE)
+    return log.trajectory(
+        image_shape, start=start, exposure=exposure, focal_length=focal_length, n_poses=n_poses
     )
 
 

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .errors import TrajectoryError
 
-_MAGIC = "# napari-blur2seq trajectory, version 1"
+# First line of every file `Trajectory.save` writes.
+TRAJECTORY_MAGIC = "# napari-blur2seq trajectory, version 1"
 _COLUMNS = ["time_s", "pitch_rad", "yaw_rad", "roll_rad"]
 
 
@@ -110,6 +111,11 @@ class Trajectory:
     def image_shape(self) -> tuple[int, int]:
         """``(height, width)`` in px."""
         return self.camera.image_shape
+
+    @property
+    def timed(self) -> bool:
+        """Whether the times are seconds; otherwise they are shares of the exposure, 0 to 1."""
+        return len(self) > 1 and (self.times[0], self.times[-1]) != (0.0, 1.0)
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -218,7 +224,7 @@ class Trajectory:
         cx, cy = self.principal_point
         height, width = self.image_shape
         buffer = io.StringIO()
-        buffer.write(f"{_MAGIC}\n")
+        buffer.write(f"{TRAJECTORY_MAGIC}\n")
         buffer.write(f"# focal_length_px: {self.focal_length!r}\n")
         buffer.write(f"# principal_point_px: {cx!r}, {cy!r}\n")
         buffer.write(f"# image_shape_px: {height}, {width}\n")
@@ -268,6 +274,20 @@ class Trajectory:
             ) from error
         except OSError as error:
             raise TrajectoryError(f"{path} cannot be read ({error.strerror}).") from error
+        return cls.from_csv(
+            text, focal_length=focal_length, image_shape=image_shape, name=path.name
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        text: str,
+        *,
+        focal_length: float | None = None,
+        image_shape: tuple[int, int] | None = None,
+        name: str = "The trajectory",
+    ) -> Trajectory:
+        """Trajectory of the text of a file; see `load`. `name` begins the errors' sentences."""
         header: dict[str, list[float]] = {}
         rows: list[list[float]] = []
         for number, line in enumerate(text.splitlines(), start=1):
@@ -277,18 +297,16 @@ class Trajectory:
             if line.startswith("#"):
                 key, _, value = line[1:].partition(":")
                 if key.strip().endswith("_px"):
-                    header[key.strip()] = _numbers(value, path, number)
+                    header[key.strip()] = _numbers(value, name, number)
                 continue
-            rows.append(_numbers(line, path, number))
+            rows.append(_numbers(line, name, number))
         if not rows:
-            raise TrajectoryError(
-                f"{path.name} holds no poses; choose a file with one pose per line."
-            )
+            raise TrajectoryError(f"{name} holds no poses; choose a file with one pose per line.")
         widths = {len(row) for row in rows}
         table = np.array(rows) if len(widths) == 1 else np.empty((0, 0))
         if widths not in ({4}, {6}):
             raise TrajectoryError(
-                f"{path.name} must have 4 columns (time, pitch, yaw, roll) or 6 "
+                f"{name} must have 4 columns (time, pitch, yaw, roll) or 6 "
                 f"(0, 0, 0, pitch, yaw, roll) in every line; it has {sorted(widths)}."
             )
         try:
@@ -297,7 +315,7 @@ class Trajectory:
                 image_shape = (height, width)
             if image_shape is None:
                 raise TrajectoryError(
-                    f"{path.name} does not say which image it belongs to; "
+                    f"{name} does not say which image it belongs to; "
                     "give image_shape=(height, width)."
                 )
             if "focal_length_px" in header:
@@ -310,7 +328,7 @@ class Trajectory:
             if isinstance(error, TrajectoryError):
                 raise
             raise TrajectoryError(
-                f"{path.name} has a damaged header; save the trajectory again."
+                f"{name} has a damaged header; save the trajectory again."
             ) from error
         camera = Camera.for_image(image_shape, focal_length, point)
         if table.shape[1] == 6:
@@ -318,12 +336,12 @@ class Trajectory:
         return cls.from_camera(table[:, 1:], camera, table[:, 0])
 
 
-def _numbers(line: str, path: Path, number: int) -> list[float]:
+def _numbers(line: str, name: str, number: int) -> list[float]:
     try:
         return [float(value) for value in line.replace(";", ",").split(",")]
     except ValueError as error:
         raise TrajectoryError(
-            f"Line {number} of {path.name} is not a list of numbers; choose a trajectory CSV."
+            f"Line {number} of {name} is not a list of numbers; choose a trajectory CSV."
         ) from error
 
 

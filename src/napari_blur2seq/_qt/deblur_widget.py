@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
-from functools import partial
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
-from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
-    QFrame,
-    QLabel,
-    QProgressBar,
     QPushButton,
-    QScrollArea,
-    QSizePolicy,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
-from superqt.utils import create_worker
 
-from .. import pipeline
+from .. import pipeline, preferences
 from ..camera import Camera
 from ..errors import Blur2SeqError
-from ..layers import LayerData, Source, add_layers, preview_layer, read_source
+from ..layers import (
+    Source,
+    StackResult,
+    add_layers,
+    cut,
+    preview_layer,
+    read_planes,
+    read_source,
+    region_of,
+    trajectory_of,
+    view_of,
+)
+from ..preview import preview_steps
+from ..readout import summary
+from ..stacks import PlaneDone, channels_steps, stack_steps
+from ..units import pixel_size
 from .model_choice import ModelChoice
-from .work import WorkError, deblur_work, explain
+from .parts import LayerChoice, camera_of
+from .work import deblur_work, explain
+from .work_dock import WorkDock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari.layers import Layer
     from napari.viewer import Viewer
 
     from ..progress import Progress
 
-_log = logging.getLogger(__name__)
-
 _STAGES = {
-    "estimate": "Estimating the camera's motion",
-    "refine": "Refining the camera's motion",
+    "estimate": "Estimating the motion",
+    "refine": "Refining the motion",
     "restore": "Restoring the sharp image",
     "sequence": "Computing the frames",
 }
-_AUTOMATIC, _PIXELS, _MILLIMETRES = range(3)
-_READY = "Choose a picture blurred by camera shake and press Deblur."
+_SHOWN, _EACH, _TOGETHER = range(3)
+_AUTOMATIC, _PIXELS, _MILLIMETRES, _STAGE = range(4)
+_READY = "Choose a picture blurred by shake and press Deblur."
 
 
-class DeblurWidget(QWidget):
+class DeblurWidget(WorkDock):
     """Deblur an image layer in the background and add the results as layers.
 
     Parameters
@@ -65,50 +67,51 @@ class DeblurWidget(QWidget):
     napari_viewer : napari.Viewer
         Whose layers are offered and which gets the results.
     parent : QWidget, optional
-
-    Attributes
-    ----------
-    done : Signal
-        The work has ended, in whatever way, and the controls are ready again.
     """
 
-    done = Signal()
-
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = napari_viewer
-        self._layers: list[Layer] = []
-        self._worker: Any = None
-        self._stop = threading.Event()
-        self._bar: _ActivityBar | None = None
-        self._end: Callable[[], None] | None = None
+        super().__init__(napari_viewer, "Deblur", _READY, parent)
         self._source: Source | None = None
+        self._stack: StackResult | None = None
+        self._view: Source | None = None  # what is being previewed
+        self._view_layer: Layer | None = None
         self._preview: Layer | None = None
-        self._percent = 0
-        self._moving_bar = False
         self._build()
-        events = napari_viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._list_layers)
-        self._list_layers()
 
     # ------------------------------------------------------------------ controls
 
     def _build(self) -> None:
-        self.layer_choice = QComboBox()
+        preferred = preferences.read()
+        self.view_button = QPushButton("Preview this vi&ew")
+        self.view_button.setToolTip(
+            "Deblur what is on the screen, at its zoom, in a few seconds: one quick look with a "
+            "blur that is alike everywhere."
+        )
+        self.view_button.clicked.connect(self.preview_view)
+        self.buttons.addWidget(self.view_button)
+
+        self.layer_choice = LayerChoice(self._viewer, self._is_picture)
         self.layer_choice.setToolTip(
             "The picture to deblur. Of a stack, the plane that the viewer shows."
         )
-        # A long name must not widen the dock.
-        self.layer_choice.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.layer_choice.listed.connect(self.update_button)
+        self.layer_choice.changed.connect(self._layer_changed)
+
+        self.planes = QComboBox()
+        self.planes.addItems(["the one shown", "all, one by one", "all, together"])
+        self.planes.setToolTip(
+            "Of a stack: only the plane shown; all one by one, as slices or time points that moved "
+            "each on its own; or all together, as channels of one exposure, the motion estimated "
+            "from the one shown."
         )
 
         self.camera_choice = QComboBox()
-        self.camera_choice.addItems(["automatic", "focal length", "35 mm equivalent"])
+        self.camera_choice.addItems(["camera", "camera, px", "camera, mm", "microscope"])
         self.camera_choice.setToolTip(
-            "The focal length of the camera. Automatic takes the longer side of the picture, "
-            "which is right for a moderate wide angle. Cropped pictures: give it in pixels."
+            "A camera that rotated: its focal length is taken as the longer side of the picture, "
+            "which is right for a moderate wide angle, or given in px (best for cropped pictures) "
+            "or in mm, as the 35 mm equivalent. Or a microscope whose stage shook: shifts and "
+            "rotation in the plane."
         )
         self.focal_length = QDoubleSpinBox()
         self.focal_length.setRange(1, 1e6)
@@ -119,11 +122,17 @@ class DeblurWidget(QWidget):
         )
         self.camera_choice.currentIndexChanged.connect(self._camera_changed)
 
+        self.region = LayerChoice(self._viewer, _is_shapes, none="whole picture")
+        self.region.setToolTip(
+            "A shapes layer whose rectangle limits where the motion is looked for: faster, and "
+            "away from what moved by itself. The whole picture is deblurred."
+        )
+
         self.poses = QSpinBox()
         self.poses.setRange(2, 200)
-        self.poses.setValue(pipeline.DEFAULT_POSES)
+        self.poses.setValue(preferred.poses)
         self.poses.setToolTip(
-            "Number of camera positions during the exposure, and of frames in the sequence. "
+            "Number of positions during the exposure, and of frames in the sequence. "
             "More for long blur; time and memory grow with it."
         )
 
@@ -158,97 +167,73 @@ class DeblurWidget(QWidget):
         )
 
         self.model = ModelChoice()
-        self.device = _DeviceChoice()
+        self.device = _DeviceChoice(preferred.device)
 
-        self.run_button = QPushButton("Deblur")
-        self.run_button.clicked.connect(self._run_or_cancel)
-        self.progress_bar = QProgressBar()
-        self.progress_bar.setRange(0, 100)
-        self.progress_bar.setToolTip("Share of the work done.")
-        policy = self.progress_bar.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)  # the text below stays where it is
-        self.progress_bar.setSizePolicy(policy)
-        self.progress_bar.hide()
-        self.stage = QLabel(_READY)
-        self.stage.setWordWrap(True)
-        self.stage.setToolTip("What is being done, or how it ended.")
-
-        form = QFormLayout()
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, field in (
-            ("Image", self.layer_choice),
-            ("Camera", self.camera_choice),
+            ("&Image", self.layer_choice),
+            ("Pl&anes", self.planes),
+            ("&Taken with", self.camera_choice),
             ("", self.focal_length),
-            ("Poses", self.poses),
+            ("&Region", self.region),
+            ("P&oses", self.poses),
             ("", self.refine),
-            ("Noise", self.noise),
-            ("Light adds up in", self.light),
-            ("Model", self.model),
-            ("Device", self.device),
+            ("&Noise", self.noise),
+            ("Li&ght adds up in", self.light),
+            ("&Model", self.model),
+            ("&Device", self.device),
         ):
-            label = QLabel(text)
-            label.setToolTip(field.toolTip())
-            form.addRow(label, field)
-        inner = QWidget()
-        inner.setLayout(form)
-        scroll = _FormArea()
-        scroll.setWidget(inner)
-        layout = QVBoxLayout(self)
-        layout.addWidget(scroll)
-        for widget in (self.run_button, self.progress_bar, self.stage):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        self._form = inner
-        self._camera_changed(_AUTOMATIC)
+            self.form.add(text, field)
+        microscope = preferred.taken_with == "microscope"
+        self.camera_choice.setCurrentIndex(_STAGE if microscope else _AUTOMATIC)
+        self._camera_changed(self.camera_choice.currentIndex())
+        self._layer_changed()
+        self.update_button()
 
     def _camera_changed(self, choice: int) -> None:
-        self.focal_length.setEnabled(choice != _AUTOMATIC)
+        self.focal_length.setEnabled(choice in (_PIXELS, _MILLIMETRES))
         self.focal_length.setSuffix({_PIXELS: " px", _MILLIMETRES: " mm"}.get(choice, ""))
         self.focal_length.setSpecialValueText("automatic" if choice == _AUTOMATIC else "")
         self.focal_length.setValue({_PIXELS: 1000, _MILLIMETRES: 26}.get(choice, 1))
+        # Nothing of photography where there is no camera.
+        microscope = choice == _STAGE
+        for field in (self.focal_length, self.light):
+            self.form.rows.setRowVisible(field, not microscope)
+        self.form.rows.labelForField(self.poses).setText("Time steps" if microscope else "P&oses")
 
-    def _list_layers(self, event: Any = None) -> None:
-        """Offer the image layers; keep the choice, or take the viewer's active layer."""
-        # The viewer's events outlive a closed dock.
-        if not isalive(self):
-            return
+    def _layer_changed(self) -> None:
+        stack = self.layer is not None and self.layer.ndim > 2
+        self.planes.setEnabled(stack)
+        if not stack:
+            self.planes.setCurrentIndex(_SHOWN)
+
+    def _is_picture(self, layer: Layer) -> bool:
         from napari.layers import Image
 
-        chosen = self.layer
-        self._layers = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Image) and layer is not self._preview
-        ]
-        if chosen not in self._layers:
-            chosen = self._viewer.layers.selection.active
-        if chosen not in self._layers:
-            chosen = self._layers[-1] if self._layers else None
-        self.layer_choice.clear()
-        self.layer_choice.addItems([layer.name for layer in self._layers])
-        self.layer = chosen
-        self._ready_or_not()
+        return isinstance(layer, Image) and layer not in (self._preview, self._view_layer)
 
-    def _ready_or_not(self) -> None:
-        if self._worker is None:
-            self.run_button.setText("Deblur")
-            self.run_button.setEnabled(bool(self._layers))
-            self.run_button.setToolTip(
-                "Deblur the chosen picture; the results are added as layers."
-                if self._layers
-                else "Open a picture first: File > Open, or File > Open Sample > Blur2seq."
-            )
+    def update_button(self) -> None:
+        """Both buttons need a picture."""
+        super().update_button()
+        self.view_button.setEnabled(self.layer is not None and not self.working)
+
+    def why_not(self) -> str:
+        """Without a picture there is nothing to do."""
+        if self.layer is None:
+            return "Open a picture first: File > Open, or File > Open Sample > Blur2seq."
+        return ""
+
+    def explain_action(self) -> str:
+        """For the tool tip."""
+        return "Deblur the chosen picture; the results are added as layers."
 
     @property
     def layer(self) -> Layer | None:
         """The image layer to deblur."""
-        index = self.layer_choice.currentIndex()
-        return self._layers[index] if 0 <= index < len(self._layers) else None
+        return self.layer_choice.layer
 
     @layer.setter
     def layer(self, layer: Layer | None) -> None:
-        self.layer_choice.setCurrentIndex(self._layers.index(layer) if layer is not None else -1)
+        self.layer_choice.layer = layer
 
     def options(self, image_shape: tuple[int, int]) -> pipeline.Options:
         """What the controls say, for a picture of shape (height, width)."""
@@ -258,126 +243,121 @@ class DeblurWidget(QWidget):
         elif self.camera_choice.currentIndex() == _MILLIMETRES:
             millimetres = self.focal_length.value()
             focal_length = Camera.from_film_equivalent(image_shape, millimetres).focal_length
+        elif self.camera_choice.currentIndex() == _STAGE:
+            focal_length = Camera.for_stage(image_shape).focal_length
         return pipeline.Options(
             focal_length=focal_length,
             n_poses=self.poses.value(),
             refine=self.refine.isChecked(),
             noise=self.noise.value() / 100 or None,
-            linear=self.light.currentData(),
+            linear=self.light.currentData() and self.camera_choice.currentIndex() != _STAGE,
             **self.model.options(),
             device=self.device.name,
         )
 
     # ------------------------------------------------------------------ work
 
-    def _run_or_cancel(self) -> None:
-        if self._worker is None:
-            self.run()
-        else:
-            self.cancel()
-
     def run(self) -> None:
         """Start to deblur the chosen layer."""
-        if self._worker is not None:
+        if self.working:
             return
         try:
             source = read_source(self.layer, self._viewer.dims)
             options = self.options(source.shape)
+            shapes = self.region.layer
+            if shapes is not None:
+                assert self.layer is not None
+                box = region_of(shapes, self.layer, source, self._viewer.dims)
+                options = replace(options, region=pipeline.clipped_region(box, source.shape))
         except Blur2SeqError as error:
-            self.stage.setText(str(error))
-            show_error(str(error))
+            self.refuse(error)
             return
-        self._source = source
-        self._stop = threading.Event()
-        self._worker = worker = create_worker(
-            deblur_work, source, options, self._stop, _start_thread=False, _ignore_errors=True
+        if self.planes.currentIndex() == _SHOWN:
+            self._source = source
+            self.start(f"Deblurring {source.name}", lambda: deblur_work(source, options))
+        else:
+            self._run_stack(source, options)
+
+    def _run_stack(self, source: Source, options: pipeline.Options) -> None:
+        layer = self.layer
+        assert layer is not None
+        planes = read_planes(layer, self._viewer.dims)
+        together = self.planes.currentIndex() == _TOGETHER
+        leader = [plane.index for plane in planes].index(source.index)
+        self._stack = StackResult(self._viewer, layer, planes, {"parameters": asdict(options)})
+        read = [plane.pixels for plane in planes]
+        self.start(
+            f"Deblurring {len(planes)} planes of {source.name}",
+            lambda: (
+                channels_steps(read, leader, options) if together else stack_steps(read, options)
+            ),
         )
-        worker.yielded.connect(self._on_progress)
-        worker.returned.connect(self._on_returned)
-        worker.errored.connect(self._on_error)
-        worker.finished.connect(self._on_finished)
-        self._form.setEnabled(False)
-        self.run_button.setText("Cancel")
-        self.run_button.setToolTip("Stop the work; no layer is added.")
-        self.stage.setText("Starting ...")
-        self._percent = 0
-        self.progress_bar.setValue(0)
-        self.progress_bar.show()
-        self._bar = bar = _ActivityBar(f"Deblurring {source.name}", self.cancel)
-        # Closing the dock or the viewer deletes this widget, and with it the slots that
-        # would end the work.
-        self._end = partial(_end_work, self._stop, bar)
-        self.destroyed.connect(self._end)
-        worker.start()
+        self.run_button.setToolTip("Stop the work; the planes that are done are kept.")
 
-    def cancel(self) -> None:
-        """Stop the work after the current step; no layer is added."""
-        if self._worker is not None:
-            self._stop.set()
-            self.run_button.setEnabled(False)
-            self.run_button.setText("Cancelling ...")
-            self.stage.setText("Cancelling after the current step ...")
-
-    def _on_progress(self, event: Progress) -> None:
-        if self._worker is None or self._stop.is_set():
+    def preview_view(self) -> None:
+        """Start to deblur what the screen shows of the chosen layer."""
+        if self.working:
             return
-        percent = round(100 * event.fraction)
-        self.progress_bar.setValue(percent)
-        stage = _STAGES.get(event.stage, "Working")
-        self.stage.setText(f"{stage}: {event.message}")
+        try:
+            source = read_source(self.layer, self._viewer.dims)
+            assert self.layer is not None
+            region, magnification = view_of(self.layer, source, camera_of(self._viewer).zoom)
+            part = cut(source, pipeline.clipped_region(region, source.shape))
+            options = self.options(part.shape)
+        except Blur2SeqError as error:
+            self.refuse(error)
+            return
+        self._view = part
+        self.start(
+            f"Previewing {source.name}",
+            lambda: preview_steps(part.pixels(), magnification, options),
+        )
+
+    def _show_view(self, pixels: Any) -> str:
+        from napari.layers import Layer
+
+        assert self._view is not None
+        if self._view_layer is not None and self._view_layer in self._viewer.layers:
+            self._viewer.layers.remove(self._view_layer)
+        data, keywords, kind = preview_layer(pixels, self._view)
+        keywords["name"] = f"{self._view.name} preview"
+        active = self._viewer.layers.selection.active
+        self._view_layer = self._viewer.add_layer(Layer.create(data, keywords, kind))
+        self._viewer.layers.selection.active = active
+        return "A quick look at this view; press Deblur for the whole picture, and a better result."
+
+    def show_event(self, event: Progress) -> None:
+        """Text, preview, and planes that are ready."""
+        if isinstance(event, PlaneDone):
+            assert self._stack is not None and event.sharp is not None
+            self._stack.add(event.number, event.sharp, event.trajectory, event.metadata)
+        self.stage.setText(f"{_STAGES.get(event.stage, 'Working')}: {event.message}")
         if event.preview is not None:
             self._show_preview(event.preview)
-        self._percent = percent
-        self._move_bar()
 
-    def _move_bar(self) -> None:
-        """Bring napari's bar to the present percent.
-
-        Moving it processes events: slots are called within this call, and the work may
-        have ended when it returns.
-        """
-        if self._moving_bar:
-            return
-        self._moving_bar = True
-        try:
-            while self._bar is not None and self._percent != self._bar.n:
-                self._bar.update(self._percent - self._bar.n)
-        finally:
-            self._moving_bar = False
-
-    def _on_returned(self, layers: list[LayerData] | None) -> None:
-        # It may have been cancelled after the work was done.
-        if layers is None or self._source is None or self._stop.is_set():
-            return
+    def take_result(self, layers: Any) -> str:
+        """Add the layers; those of a stack are there already, and what comes are problems."""
+        if self._view is not None:
+            return self._show_view(layers)
+        if self._stack is not None:
+            return " ".join(["Done.", *map(str, layers)])
+        assert self._source is not None
         self._remove_preview()
-        add_layers(self._viewer, layers, self._source)
-        self.stage.setText(
-            "Done. Show the layer that ends in 'sequence' and move the time slider to see the "
-            "camera's motion."
+        added = add_layers(self._viewer, layers, self._source)
+        trajectory = trajectory_of(added[-1])
+        assert trajectory is not None
+        spatial = self._source.spatial
+        words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
+        return (
+            f"Done. {words}. Show the layer that ends in 'sequence' and move the time slider to "
+            "see it."
         )
 
-    def _on_error(self, error: Exception) -> None:
-        cause = error.__cause__ if isinstance(error, WorkError) else error
-        if not isinstance(cause, Blur2SeqError):
-            _log.error("Deblurring failed", exc_info=cause)
-        sentence = explain(error)
-        self.stage.setText(sentence)
-        show_error(sentence)
-
-    def _on_finished(self) -> None:
+    def cleared(self) -> None:
+        """Nothing intermediate stays."""
         self._remove_preview()
-        if self._end is not None:
-            self.destroyed.disconnect(self._end)
-        bar, self._bar = self._bar, None
-        self._worker = self._source = self._end = None
-        self._form.setEnabled(True)
-        if self._stop.is_set():
-            self.stage.setText("Cancelled.")
-        self.progress_bar.hide()
-        self._list_layers()
-        if bar is not None:
-            bar.close()
-        self.done.emit()
+        self._source = self._stack = self._view = None
+        self.layer_choice.update_list()
 
     def _show_preview(self, preview: Any) -> None:
         assert self._source is not None
@@ -399,20 +379,22 @@ class DeblurWidget(QWidget):
         if preview is not None and preview in self._viewer.layers:
             self._viewer.layers.remove(preview)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Stop the work when the dock is closed: napari takes the widget out of it."""
-        closed = event is not None and event.type() == QEvent.Type.ParentChange
-        if closed and self.parent() is None:
-            self.cancel()
-        return bool(super().event(event))
+
+def _is_shapes(layer: Layer) -> bool:
+    from napari.layers import Shapes
+
+    return isinstance(layer, Shapes)
 
 
 class _DeviceChoice(QComboBox):
     """Devices that exist; PyTorch, which knows them, is imported when the list is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, preferred: str = "auto") -> None:
         super().__init__()
         self.addItem("automatic", "auto")
+        if preferred != "auto":
+            self.addItem(preferred, preferred)
+            self.setCurrentIndex(1)
         self.setToolTip("Where to compute. Automatic takes the fastest device of this machine.")
         self._complete = False
         if "torch" in sys.modules:
@@ -431,7 +413,8 @@ class _DeviceChoice(QComboBox):
 
         self._complete = True
         for name in available():
-            self.addItem(name, name)
+            if self.findData(name) < 0:
+                self.addItem(name, name)
 
     def showPopup(self) -> None:
         """Open the list."""
@@ -443,46 +426,3 @@ class _DeviceChoice(QComboBox):
         finally:
             QApplication.restoreOverrideCursor()
         super().showPopup()
-
-
-class _FormArea(QScrollArea):
-    """As high as its widget, lower where the window is; as wide, for there is no way sideways."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
-
-    def sizeHint(self) -> QSize:
-        """Asked anew by the layout when the theme changes."""
-        return QSize(self._width(), self.widget().sizeHint().height())
-
-    def minimumSizeHint(self) -> QSize:
-        """A few rows."""
-        return QSize(self._width(), min(120, self.widget().sizeHint().height()))
-
-    def _width(self) -> int:
-        bar = self.verticalScrollBar().sizeHint().width()
-        return int(self.widget().minimumSizeHint().width() + bar)
-
-
-class _ActivityBar(cancelable_progress):
-    """Bar in napari's activity dock whose Cancel button works outside of a for loop."""
-
-    def __init__(self, description: str, cancel: Callable[[], None]) -> None:
-        self._cancel_work = cancel
-        # napari shows what follows the last bar character; tqdm's rates would push the
-        # button out of sight.
-        super().__init__(desc=description, total=100, bar_format="{desc}|{elapsed}")
-
-    def cancel(self) -> None:
-        """Called by the button."""
-        super().cancel()
-        self._cancel_work()
-
-
-def _end_work(stop: threading.Event, bar: _ActivityBar, *_: object) -> None:
-    stop.set()
-    bar.close()

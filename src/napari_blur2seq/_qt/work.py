@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import pipeline
+from .. import pipeline, preferences
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, result_layers
 from ..progress import Progress, Steps, within
 
-# Sequences up to this size are computed at once; of larger ones, frames when looked at.
-MAX_SEQUENCE_BYTES = 256 * 2**20
+T = TypeVar("T")
+
 PREVIEW_INTERVAL = 0.2
 
 
@@ -28,20 +28,18 @@ class WorkError(Exception):
     """
 
 
-def deblur_work(
-    source: Source, options: pipeline.Options, stop: threading.Event
-) -> Steps[list[LayerData] | None]:
-    """Deblur the plane of a source; the return value is ready to be added as layers.
+def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T | None]:
+    """The steps until `stop` is set; the return value is None then.
 
-    `stop` ends the work after the present step, with None. Unlike the worker's own `quit`,
-    it closes the pipeline in the thread it runs in: PyTorch's modes belong to the thread,
-    and the memory is free when the work is reported as finished.
+    Unlike the worker's own `quit`, `stop` closes the generator in the thread it runs in:
+    PyTorch's modes belong to the thread, and the memory is free when the work is reported
+    as finished.
     """
-    steps = _steps(source, options)
+    generator = steps()
     try:
         while not stop.is_set():
             try:
-                event = next(steps)
+                event = next(generator)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             yield event
@@ -49,14 +47,36 @@ def deblur_work(
     except RuntimeError as error:
         raise WorkError(str(error)) from error
     finally:
-        steps.close()
+        generator.close()
 
 
-def _steps(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
+    """Deblur the plane of a source; the return value is ready to be added as layers.
+
+    Where the memory of another device runs out, all is done again on the CPU.
+    """
+    try:
+        return (yield from _deblur(source, options))
+    except Exception as error:
+        if not is_about_memory(error) or _on_cpu(options.device):
+            raise
+        yield Progress("estimate", 0.0, f"The memory of {options.device} is full; using the CPU")
+    options = replace(options, device="cpu")
+    return (yield from _deblur(source, options))
+
+
+def _deblur(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
     steps = pipeline.deblur_steps(source.pixels(), options)
     result = yield from within(fewer_previews(steps), 0.0, 0.9)
-    frames = yield from within(sequence_array(result.frames), 0.9, 1.0)
+    most = preferences.read().sequence_memory * 2**20
+    frames = yield from within(sequence_array(result.frames, most), 0.9, 1.0)
     return result_layers(result, source, frames, {"parameters": asdict(options)})
+
+
+def _on_cpu(device: str) -> bool:
+    from ..devices import resolve
+
+    return device == "cpu" or resolve(device).type == "cpu"
 
 
 def fewer_previews(
@@ -78,10 +98,10 @@ def fewer_previews(
         yield event
 
 
-def sequence_array(frames: pipeline.FrameSequence) -> Steps[Any]:
-    """The frames as an array in memory or, when large, as a lazy dask array."""
+def sequence_array(frames: pipeline.FrameSequence, most: int) -> Steps[Any]:
+    """The frames as an array in memory or, above `most` bytes, as a lazy dask array."""
     shape, dtype = frames.shape, frames.dtype
-    if np.prod(shape, dtype=np.int64) * dtype.itemsize > MAX_SEQUENCE_BYTES:
+    if np.prod(shape, dtype=np.int64) * dtype.itemsize > most:
         import dask.array
 
         # Without a name, dask would hash every frame to make one.
@@ -102,11 +122,7 @@ def explain(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, Blur2SeqError):
         return text
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and _is_about_memory(text))
-    ):
+    if is_about_memory(error):
         return (
             "There is not enough memory to deblur this picture; choose the CPU as device, close "
             "other programs, or crop the picture."
@@ -120,6 +136,14 @@ def explain(error: BaseException) -> str:
     return f"Deblurring failed with an unexpected error: {type(error).__name__}: {text}"
 
 
-def _is_about_memory(text: str) -> bool:
-    text = text.lower()
-    return "out of memory" in text or "can't allocate memory" in text
+def is_about_memory(error: BaseException) -> bool:
+    """Whether an error means that memory is full, of whichever device."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (
+            isinstance(error, RuntimeError)
+            and ("out of memory" in text or "can't allocate memory" in text)
+        )
+    )

@@ -1,0 +1,168 @@
+"""Take the pictures of the documentation: run the plugin for real in a viewer.
+
+    make docs
+
+needs the package installed and, without a screen, a virtual display with OpenGL. With names of
+pictures as arguments, only those are made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from imageio.v3 import imwrite
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QWidget
+
+IMAGES = Path(__file__).parent / "images"
+# A small screen: every dock must be usable on it.
+SIZE = (1400, 700)
+LIMIT_MS = 60 * 60 * 1000
+
+
+def settle(milliseconds: int = 1500) -> None:
+    """Let the viewer draw and its notifications fade."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
+def wait_for(widget: Any, start: Callable[[], None]) -> None:
+    """Start the work of a dock and run the event loop until it has ended well."""
+    loop = QEventLoop()
+    widget.done.connect(loop.quit)
+    QTimer.singleShot(LIMIT_MS, loop.quit)
+    before = widget.stage.text()
+    start()
+    if widget.working:
+        loop.exec()
+    if widget.stage.text() in (before, "Cancelled.") or "rror" in widget.stage.text():
+        sys.exit(f"The work did not end well: {widget.stage.text()}")
+
+
+def new_viewer() -> napari.Viewer:
+    """An empty viewer of the size of a small screen."""
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(*SIZE)
+    settle(500)
+    return viewer
+
+
+def dock(viewer: napari.Viewer, name: str) -> Any:
+    """Open a dock of the plugin by its name in the menu."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-blur2seq", name)
+    settle(500)
+    return widget
+
+
+def close(viewer: napari.Viewer, widget: QWidget) -> None:
+    """Close a dock."""
+    viewer.window.remove_dock_widget(widget)
+    settle(300)
+
+
+def take(viewer: napari.Viewer, name: str) -> None:
+    """Save the window, after a look at whether its canvas shows anything."""
+    settle()
+    canvas = viewer.screenshot(canvas_only=True, flash=False)
+    if canvas[..., :3].std() <= 5:
+        sys.exit("The canvas is black: use Qt's xcb platform on a display with OpenGL.")
+    window = viewer.screenshot(canvas_only=False, flash=False)
+    IMAGES.mkdir(exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    imwrite(path, np.ascontiguousarray(window[..., :3]))
+    print(path, flush=True)
+
+
+def shaken_coffee(viewer: napari.Viewer) -> QWidget:
+    """A sharp picture and the same shaken, with its true motion; the dock that did it."""
+    from skimage.data import coffee
+
+    viewer.add_image(coffee(), name="coffee")
+    widget = dock(viewer, "Simulate shake")
+    widget.extent.setValue(14)
+    widget.seed.setValue(7)
+    viewer.reset_view()
+    wait_for(widget, widget.run)
+    return widget
+
+
+def simulate() -> None:
+    """The dock that shakes."""
+    viewer = new_viewer()
+    shaken_coffee(viewer)
+    take(viewer, "simulate")
+    viewer.close()
+
+
+def trajectory() -> None:
+    """The curves of the simulated motion."""
+    viewer = new_viewer()
+    close(viewer, shaken_coffee(viewer))
+    widget = dock(viewer, "Trajectory")
+    widget.unit.setCurrentIndex(1)
+    viewer.dims.set_current_step(0, 16)
+    take(viewer, "trajectory")
+    viewer.close()
+
+
+def kernels() -> None:
+    """The grid of kernels over the shaken picture."""
+    viewer = new_viewer()
+    close(viewer, shaken_coffee(viewer))
+    viewer.layers["coffee true trajectory"].visible = False
+    widget = dock(viewer, "Blur kernels")
+    widget.draw()
+    take(viewer, "kernels")
+    viewer.close()
+
+
+def comparison() -> None:
+    """The swipe line between the shaken and the sharp picture, and the numbers."""
+    viewer = new_viewer()
+    close(viewer, shaken_coffee(viewer))
+    viewer.layers["coffee true trajectory"].visible = False
+    widget = dock(viewer, "Compare")
+    widget.first.layer = viewer.layers["coffee shaken"]
+    widget.second.layer = viewer.layers["coffee"]
+    widget.reference.layer = viewer.layers["coffee"]
+    wait_for(widget, widget.run)
+    widget.show_button.click()
+    take(viewer, "compare")
+    viewer.close()
+
+
+def viewer() -> None:
+    """The clock that scikit-image ships, before and after."""
+    viewer = new_viewer()
+    viewer.open_sample("napari-blur2seq", "clock")
+    widget = dock(viewer, "Deblur")
+    viewer.reset_view()
+    wait_for(widget, widget.run)
+    # The blurry picture beside the result.
+    blurry = viewer.layers[0]
+    blurry.translate = (0, -1.04 * blurry.data.shape[1])
+    viewer.reset_view()
+    take(viewer, "viewer")
+    close(viewer, widget)
+    widget = dock(viewer, "Trajectory")
+    take(viewer, "clock_trajectory")
+    viewer.close()
+
+
+PICTURES = {f.__name__: f for f in (simulate, trajectory, kernels, comparison, viewer)}
+
+
+def main(*names: str) -> None:
+    """Make the pictures of these names, or all."""
+    for name in names or PICTURES:
+        PICTURES[name]()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,96 @@
+"""A quick look: one start, one uniform kernel, brightness alone, at the size of the screen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from .camera import Camera
+from .images import ImageFormat, to_working
+from .pipeline import Options
+from .progress import Progress, Steps, within
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# More than these are reduced first: px of the view, and of what the motion is estimated from.
+VIEW_PIXELS = 800 * 600
+_ESTIMATE_PIXELS = 320 * 240
+# Ridge and share of edges of the one start; the safest of those of the estimate.
+_RIDGE, _EDGES = 0.5, 2.0
+
+
+def preview_steps(
+    image: NDArray[Any], magnification: float, options: Options
+) -> Steps[NDArray[Any]]:
+    """Deblur a part of a picture as it is seen on the screen; returns it at that size.
+
+    Parameters
+    ----------
+    image : ndarray
+        The part, (H, W[, C]).
+    magnification : float
+        Px of the screen per px of the picture: what the screen does not show is not computed.
+    options : Options
+        ``noise`` and ``linear`` count.
+
+    Returns
+    -------
+    ndarray
+        Like the part, smaller where the screen shows it smaller.
+    """
+    working, form = to_working(image, options.linear)
+    yield Progress("estimate", 0.0, "Looking at the blur")
+
+    import torch
+
+    return (yield from torch.no_grad()(_steps)(working, form, magnification, options))
+
+
+def _steps(
+    working: NDArray[Any], form: ImageFormat, magnification: float, options: Options
+) -> Steps[NDArray[Any]]:
+    import torch
+    import torch.nn.functional as F
+
+    from .estimate.curve import fit_kernel, to_trajectory
+    from .estimate.kernel_based import DENSE, grey_and_mask, reduced
+    from .estimate.uniform import uniform_kernel
+    from .restoration.half_quadratic import restore_steps
+    from .restoration.sparse import SparseGradientPrior
+    from .trajectory import Trajectory
+
+    tensor = torch.from_numpy(working)
+    height, width = tensor.shape[-2:]
+    seen = height * width * min(1.0, magnification) ** 2
+    view, _ = reduced(tensor, int(min(seen, VIEW_PIXELS)))
+    small, _ = reduced(view, _ESTIMATE_PIXELS)
+    grey, mask = grey_and_mask(small)
+    kernel = None
+    for fraction, kernel in uniform_kernel(grey, mask, _RIDGE, _EDGES):
+        message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
+        yield Progress("estimate", 0.5 * fraction, message)
+    assert kernel is not None
+    # The part is seen by a camera of its own; a kernel alike everywhere does not mind.
+    motion = to_trajectory(fit_kernel(kernel), _camera(small), DENSE)
+    trajectory = Trajectory.from_camera(motion.rotations, _camera(view))
+    brightness = view.mean(0, keepdim=True)
+    steps = restore_steps(
+        brightness, trajectory, SparseGradientPrior(), noise=options.noise, blind=True
+    )
+    sharp = yield from within(steps, 0.5, 1.0)
+    # Colours are seen less sharply than brightness.
+    result = (view + (sharp - brightness)).clamp(0, 1)
+    if form.alpha is not None:
+        alpha = torch.from_numpy(form.alpha.astype("float32"))[None, None]
+        resized = F.interpolate(alpha, size=tuple(view.shape[-2:]), mode="nearest")[0, 0]
+        form = replace(form, alpha=resized.numpy().astype(form.dtype))
+    encoded: NDArray[Any] = form.encode(result.numpy())
+    return encoded
+
+
+def _camera(image: Tensor) -> Camera:
+    """Of long focal length: the same blur everywhere, whatever the part."""
+    return Camera.for_stage((int(image.shape[-2]), int(image.shape[-1])))

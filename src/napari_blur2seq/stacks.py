@@ -1,0 +1,173 @@
+"""Many pictures one after the other: slices, time points or channels of a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from . import pipeline
+from .devices import resolve
+from .errors import Blur2SeqError
+from .images import to_working
+from .pipeline import Options
+from .progress import Progress, Steps, within
+from .trajectory import Trajectory
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PlaneDone(Progress):
+    """A plane of a stack is ready.
+
+    Parameters
+    ----------
+    number : int
+        Of the plane, in the order given.
+    sharp : ndarray
+        Like the plane; the plane itself where it cannot be deblurred.
+    trajectory : Trajectory, optional
+        None where it cannot be deblurred.
+    metadata : dict
+        As that of a `Result`.
+    problem : str
+        Why it cannot be deblurred, in a sentence; else empty.
+    """
+
+    number: int = 0
+    sharp: Array | None = None
+    trajectory: Trajectory | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+def stack_steps(planes: Sequence[Callable[[], Array]], options: Options) -> Steps[list[str]]:
+    """Deblur every plane with a motion of its own.
+
+    Parameters
+    ----------
+    planes : sequence of callable
+        Each gives the pixels of a plane, (H, W[, C]), when its turn comes.
+    options : Options
+
+    Yields
+    ------
+    Progress
+        Of each plane, as a share of all; a `PlaneDone` when one is ready.
+
+    Returns
+    -------
+    list of str
+        The problems met: a plane that is of no use does not stop the others.
+    """
+    problems = []
+    for number, plane in enumerate(planes):
+        start, stop = number / len(planes), (number + 1) / len(planes)
+        label = f"plane {number + 1} of {len(planes)}"
+        pixels = plane()
+        try:
+            steps = pipeline.deblur_steps(pixels, options)
+            result = yield from _labelled(within(steps, start, stop), label)
+        except Blur2SeqError as error:
+            problem = f"Plane {number + 1} is left as it is: {error}"
+            problems.append(problem)
+            yield PlaneDone("sequence", stop, problem, None, number, pixels, None, {}, problem)
+        else:
+            yield PlaneDone(
+                "sequence",
+                stop,
+                f"{label} is done",
+                None,
+                number,
+                result.sharp,
+                result.trajectory,
+                result.metadata,
+            )
+    return problems
+
+
+def channels_steps(
+    planes: Sequence[Callable[[], Array]], leader: int, options: Options
+) -> Steps[list[str]]:
+    """Deblur every plane with the motion estimated from one of them.
+
+    For the channels of one exposure: they moved together, and the motion shows best where
+    there is most to see. Parameters, events and result are those of `stack_steps`; `leader`
+    is the number of the plane that the motion is estimated from, the first to be ready.
+    """
+    first = planes[leader]()
+    share = 0.6 if len(planes) > 1 else 1.0
+    label = f"channel {leader + 1}, which tells the motion"
+    steps = pipeline.deblur_steps(first, options)
+    result = yield from _labelled(within(steps, 0.0, share), label)
+    yield PlaneDone(
+        "sequence",
+        share,
+        f"{label}, is done",
+        None,
+        leader,
+        result.sharp,
+        result.trajectory,
+        result.metadata,
+    )
+    problems = []
+    others = [number for number in range(len(planes)) if number != leader]
+    for i, number in enumerate(others):
+        start, stop = (share + (1 - share) * (i + k) / len(others) for k in (0, 1))
+        pixels = planes[number]()
+        label = f"channel {number + 1}"
+        try:
+            steps_of_channel = restored_steps(pixels, result.trajectory, options)
+            sharp = yield from _labelled(within(steps_of_channel, start, stop), label)
+            problem = ""
+        except Blur2SeqError as error:
+            sharp, problem = pixels, f"Channel {number + 1} is left as it is: {error}"
+            problems.append(problem)
+        yield PlaneDone(
+            "sequence",
+            stop,
+            problem or f"{label} is done",
+            None,
+            number,
+            sharp,
+            result.trajectory,
+            result.metadata,
+            problem,
+        )
+    return problems
+
+
+def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> Steps[Array]:
+    """Restore a picture with a trajectory estimated elsewhere; returns it like the input."""
+    working, form = to_working(image, options.linear)
+    yield Progress("restore", 0.0, "Restoring with a known motion")
+
+    import torch
+
+    from .restoration import load_prior, restore_steps
+
+    device = resolve(options.device)
+
+    def work() -> Steps[Array]:
+        prior, _ = load_prior(options.prior, device)
+        tensor = torch.from_numpy(working).to(device)
+        steps = restore_steps(tensor, trajectory, prior, noise=options.noise, blind=True)
+        sharp = yield from steps
+        return form.encode(sharp.cpu().numpy())
+
+    # As a decorator, unlike as a context, it is off while the generator waits for its caller.
+    return (yield from torch.no_grad()(work)())
+
+
+def _labelled(steps: Steps[Any], label: str) -> Steps[Any]:
+    """Say which plane the events are about; their previews, of one plane, are left out."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value
+        message = f"{label}: {event.message}"
+        yield replace(event, message=message[0].upper() + message[1:], preview=None)
