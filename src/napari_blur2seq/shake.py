@@ -168,8 +168,7 @@ class GyroscopeLog:
     ) -> Trajectory:
         """Rotations of an exposure that starts anywhere but across a gap; see `trajectory`."""
         _positive("exposure", exposure, "s")
-        bounds = np.array([self.times[0], *np.ravel(self._gaps()), self.times[-1]])
-        starts, stops = bounds[0::2], bounds[1::2]
+        starts, stops = self.runs().T
         room = np.maximum(stops - starts - exposure, 0)
         if room.sum() == 0:
             raise TrajectoryError(
@@ -184,6 +183,10 @@ class GyroscopeLog:
             n_poses=n_poses,
             extent=extent,
         )
+
+    def runs(self) -> NDArray[np.float64]:
+        """Begin and end in seconds of each part of the recording without a gap, shape (R, 2)."""
+        return np.reshape([self.times[0], *np.ravel(self._gaps()), self.times[-1]], (-1, 2))
 
     def _gaps(self) -> NDArray[np.float64]:
         """Begin and end of each hole in the recording, shape (G, 2)."""
@@ -251,6 +254,40 @@ def simulate_tremor(
     12.0
     """
     _positive("exposure", exposure, "s")
+    log = simulate_gyroscope(
+        exposure,
+        amplitude=amplitude,
+        frequency=frequency,
+        bandwidth=bandwidth,
+        tremor_share=tremor_share,
+        roll_ratio=roll_ratio,
+        seed=seed,
+    )
+    return log.trajectory(
+        image_shape,
+        start=0.0,
+        exposure=exposure,
+        focal_length=focal_length,
+        n_poses=n_poses,
+        extent=extent,
+    )
+
+
+def simulate_gyroscope(
+    duration: float,
+    *,
+    amplitude: float = 0.15,
+    frequency: float = 10.0,
+    bandwidth: float = 4.0,
+    tremor_share: float = 0.3,
+    roll_ratio: float = 0.5,
+    seed: int = 0,
+) -> GyroscopeLog:
+    """What a gyroscope would record of a hand-held camera for `duration` seconds.
+
+    The process, the other parameters and the errors are those of `simulate_tremor`.
+    """
+    _positive("duration", duration, "s")
     _positive("amplitude", amplitude, "rad/s", or_zero=True)
     _positive("frequency", frequency, "Hz")
     _positive("bandwidth", bandwidth, "Hz", or_zero=True)
@@ -260,20 +297,12 @@ def simulate_tremor(
     if not 0 <= tremor_share <= 1:
         raise OptionError(f"The tremor's share must be in 0 to 1, not {tremor_share:g}.")
     generator = np.random.default_rng(seed)
-    times = np.linspace(0, exposure, 2 + math.ceil(exposure / _SIMULATION_STEP))
+    times = np.linspace(0, duration, 2 + math.ceil(duration / _SIMULATION_STEP))
     drift = _gaussian_process(generator, times, np.geomspace(*_DRIFT_BAND, 24))
     band = np.linspace(frequency - bandwidth / 2, frequency + bandwidth / 2, 24)
     tremor = _gaussian_process(generator, times, band)
     rates = math.sqrt(1 - tremor_share) * drift + math.sqrt(tremor_share) * tremor
-    rates *= amplitude * np.array([1.0, 1.0, roll_ratio])
-    return GyroscopeLog(times, rates).trajectory(
-        image_shape,
-        start=0.0,
-        exposure=exposure,
-        focal_length=focal_length,
-        n_poses=n_poses,
-        extent=extent,
-    )
+    return GyroscopeLog(times, rates * amplitude * np.array([1.0, 1.0, roll_ratio]))
 
 
 def from_gyroscope(
