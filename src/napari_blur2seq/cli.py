@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -92,6 +93,9 @@ def deblur(
             metavar="TRAJECTORY RESTORATION", help="The two checkpoint files of the official model."
         ),
     ] = None,
+    prior: Annotated[
+        str, typer.Option(help="auto, learned, sparse, or a .safetensors file of your training.")
+    ] = "auto",
     seed: Seed = 0,
     sequence: Annotated[bool, typer.Option(help="Write the frames as OME-TIFF.")] = True,
     mp4: Annotated[bool, typer.Option("--mp4", help="Write the frames as video, too.")] = False,
@@ -116,6 +120,7 @@ def deblur(
             linear=linear,
             model=cast(Any, model),  # checked by Options
             weights=weights,
+            prior=prior,
             device=device,
             seed=seed,
         )
@@ -239,6 +244,84 @@ def demo(
         code = _attempt("demo", lambda: lines.extend(run_demo(output, device, start)))
     for line in lines:
         _console.print(line, markup=False)
+    if code:
+        raise typer.Exit(code)
+
+
+class Network(StrEnum):
+    """What `train` can train."""
+
+    denoiser = "denoiser"
+    kernels = "kernels"
+
+
+@app.command()
+def train(
+    network: Annotated[
+        Network,
+        typer.Argument(
+            help="denoiser: the learned prior of the restoration; kernels: from blur kernels to "
+            "the trajectory."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for checkpoints, scores and weights.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of sharp pictures (PNG, JPEG or TIFF).")
+    ] = None,
+    development: Annotated[
+        Path | None,
+        typer.Option(help="Folder of other sharp pictures for the scores; some of --images else."),
+    ] = None,
+    gyro: Annotated[
+        list[Path] | None,
+        typer.Option(help="Gyroscope recording; may be given more than once."),
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Of the whole training.")] = 1.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue in the same folder.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Weights to begin with: a .safetensors file, or 'shipped'."),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a network, or fine-tune it on pictures of your own.
+
+    Writes NAME.pt every few minutes to resume from, NAME.csv and NAME.png with the scores, and
+    NAME.safetensors at the end.
+    """
+    from . import devices
+    from .models import registry
+    from .training.loop import train as run_training
+    from .training.tasks import make_task
+
+    def work() -> None:
+        target = devices.resolve(device)
+        task = make_task(
+            network.value, images=images, development=development, recordings=gyro or ()
+        )
+        weights = None
+        if start is not None:
+            shipped = start == "shipped"
+            weights = (
+                registry.load_state(network.value) if shipped else registry.read_weights(start)
+            )
+        _make_folder(output)
+        written = run_training(
+            task,
+            output,
+            hours=hours,
+            resume=resume,
+            start=weights,
+            device=target,
+            seed=seed,
+            report=lambda line: _console.print(line, markup=False),
+        )
+        _console.print(f"{written}: the weights", markup=False)
+
+    code = _attempt(f"training the {network.value}", work)
     if code:
         raise typer.Exit(code)
 

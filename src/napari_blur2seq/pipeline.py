@@ -124,7 +124,6 @@ class Result:
         return np.asarray(self.frames)
 
 
-Prior = Literal["auto", "learned", "sparse"]
 Model = Literal["built-in", "official"]
 
 # The refinement after the first estimate is not built yet; the option is accepted.
@@ -155,7 +154,9 @@ class Options:
         values as they are.
     prior : str
         ``"learned"`` (denoising network), ``"sparse"`` (sparse gradients), or ``"auto"``:
-        learned where its weights are at hand. Not used by the official model.
+        learned where its weights are at hand. The path of a ``.safetensors`` file is the
+        learned prior with weights of your own (see docs/training.md). Not used by the official
+        model.
     model : str
         ``"built-in"``, or ``"official"`` for the networks of Blur2seq's authors, whose
         `weights` you have.
@@ -174,7 +175,7 @@ class Options:
     region: tuple[int, int, int, int] | None = None
     noise: float | None = None
     linear: bool = False
-    prior: Prior = "auto"
+    prior: str = "auto"
     model: Model = "built-in"
     weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
@@ -193,8 +194,13 @@ class Options:
             raise OptionError(
                 f"The noise must be a share of the image's range in [0, 1), not {self.noise:g}."
             )
-        if self.prior not in ("auto", "learned", "sparse"):
-            raise OptionError(f"There is no prior {self.prior!r}; choose auto, learned or sparse.")
+        if self.prior not in ("auto", "learned", "sparse") and not self.prior.endswith(
+            ".safetensors"
+        ):
+            raise OptionError(
+                f"There is no prior {self.prior!r}; choose auto, learned, sparse or a "
+                ".safetensors file."
+            )
         if self.model not in ("built-in", "official"):
             raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
         self._check_weights()
@@ -396,7 +402,7 @@ def restore(
     trajectory: Trajectory,
     *,
     noise: float | None = None,
-    prior: Prior = "auto",
+    prior: str = "auto",
     linear: bool = False,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,

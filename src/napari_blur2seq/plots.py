@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,6 +126,24 @@ def side_by_side(pictures: Mapping[str, NDArray[Any]]) -> bytes:
         axes.imshow(_shown(picture), interpolation="none")
         axes.set_axis_off()
         axes.set_title(name, fontsize=10, pad=5)
+    return _png(figure)
+
+
+def curves_plot(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> bytes:
+    """Scores over the time of a training, one panel each, as PNG.
+
+    The first two columns are seconds and steps, the others scores.
+    """
+    from matplotlib.figure import Figure
+
+    names = columns[2:]
+    table = np.array(rows, dtype=float).reshape(-1, len(columns))
+    figure = Figure(figsize=(3.6 * len(names), 3), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for panel, name, values in zip(panels, names, table[:, 2:].T, strict=True):
+        panel.plot(table[:, 0] / 60, values, "-o", markersize=3, linewidth=1.2)
+        panel.set(xlabel="time (min)", title=name)
+        panel.grid(alpha=0.3)
     return _png(figure)
 
 

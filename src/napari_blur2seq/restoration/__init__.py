@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..errors import OptionError
@@ -14,9 +16,15 @@ __all__ = ["estimate_noise", "load_prior", "restore_steps"]
 def load_prior(name: str, device: torch.device) -> tuple[Prior, str]:
     """The denoiser of a name, and what to call it in the metadata.
 
-    ``"auto"`` is the learned prior where its weights are shipped, else the sparse one.
+    ``"auto"`` is the learned prior where its weights are shipped, else the sparse one; the
+    path of a ``.safetensors`` file is the learned prior with the weights that it holds.
     """
     from ..models import registry
+
+    if name.endswith(".safetensors"):
+        from .learned import LearnedPrior
+
+        return LearnedPrior(registry.load_denoiser(device, name)), Path(name).name
 
     if name == "learned" and not registry.available("denoiser"):
         raise OptionError("No weights for the learned prior are installed; choose prior='sparse'.")

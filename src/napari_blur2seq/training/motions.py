@@ -123,9 +123,7 @@ def random_cameras(
     return focal * whole * size.max(), size / 2 + place * size * (whole[:, None] - 1)
 
 
-def rays(
-    points: Tensor, focal_length: Tensor, principal_point: Tensor
-) -> Tensor:
+def rays(points: Tensor, focal_length: Tensor, principal_point: Tensor) -> Tensor:
     """``((x - cx) / f, (y - cy) / f)`` of points (N, 2) or (B, N, 2); shape (B, N, 2)."""
     return (points - principal_point[:, None]) / focal_length[:, None, None]
 
@@ -166,9 +164,7 @@ def extents(moved: Tensor) -> Tensor:
     return torch.cdist(paths, paths).flatten(1).amax(1)
 
 
-def with_extents(
-    rotations: Tensor, rays: Tensor, focal_length: Tensor, extent: Tensor
-) -> Tensor:
+def with_extents(rotations: Tensor, rays: Tensor, focal_length: Tensor, extent: Tensor) -> Tensor:
     """The same motions scaled so that their extents at the rays are those asked for, in px."""
     for _ in range(4):  # all but linear in the angles
         now = extents(displacements(rotations, rays, focal_length))

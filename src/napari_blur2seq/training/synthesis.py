@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..camera import rotation_matrices
 from .jpeg import jpeg
-from .motions import Motions, displacements, grid_points, random_cameras, rays, with_extents
+from .motions import Motions, grid_points, random_cameras, rays, with_extents
 from .sharp import dead_leaves, random_crops
 
 MAX_EXTENT = 60.0
@@ -128,9 +128,7 @@ class Synthesis:
     def reseeded(self, number: int) -> Synthesis:
         """Another source of the same kind, its pairs independent of this one's."""
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
-        return Synthesis(
-            self._images, self._motions, size=self._size, poses=self._poses, seed=seed
-        )
+        return Synthesis(self._images, self._motions, size=self._size, poses=self._poses, seed=seed)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self._generator, device=self.device)
@@ -146,7 +144,9 @@ class Synthesis:
 
     def _scenes(self, count: int) -> Tensor:
         """Crops of photographs or dead leaves with a margin, uint8, (count, 3, S, S)."""
-        leaves = self._choices.random(count) < _FROM_LEAVES if self._images else np.full(count, True)
+        leaves = (
+            self._choices.random(count) < _FROM_LEAVES if self._images else np.full(count, True)
+        )
         side = self._size + 2 * _MARGIN
         scenes = torch.empty(count, 3, side, side, dtype=torch.uint8)
         for chosen, source in ((leaves, self._leaves), (~leaves, self._images)):
@@ -324,5 +324,7 @@ def _response(gamma: Tensor, dimensions: int) -> tuple[Tensor, Tensor, Tensor, T
     straight = gamma == 1
     offset = torch.where(straight, 0.0, 0.055)
     toe = torch.where(straight, 0.0, 0.055 / (gamma - 1).clamp_min(1e-6))
-    slope = torch.where(straight, 1.0, ((toe + offset) / (1 + offset)) ** gamma / toe.clamp_min(1e-6))
+    slope = torch.where(
+        straight, 1.0, ((toe + offset) / (1 + offset)) ** gamma / toe.clamp_min(1e-6)
+    )
     return gamma, offset, toe, slope

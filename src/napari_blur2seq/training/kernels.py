@@ -1,0 +1,372 @@
+r"""Training of the network that reads a camera's curve from blur kernels.
+
+Nothing but motions is needed. Kernels are rendered at the regions of a picture and spoilt as
+estimated ones are: tails are missing, mass is uneven along the path, all is smoothed, a spur,
+a ghost and a halo are added, noise on top; contrast is too high, what is weak is cut off, and
+regions without texture are left out. The loss compares where the true and the predicted
+motion bring points of the picture, whatever the order of time (sliced optimal transport) and
+in the better direction of time; of the network's hypotheses the best one counts most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import OptionError
+from ..estimate.curve import cosine_basis
+from ..estimate.kernel_network import (
+    RASTER,
+    REACH,
+    KernelNetwork,
+    rasterise,
+)
+from ..shake import GyroscopeLog
+from .motions import (
+    Motions,
+    displacements,
+    grid_points,
+    random_cameras,
+    rays,
+    with_extents,
+)
+
+MAX_EXTENT = 100.0
+_DENSE = 96
+_POSES = 32
+_SLICES = 16
+_OTHERS = 0.1
+_ORDERED = 0.25
+_CERTAINTY = 0.1
+_SINGLE = 0.7
+_MOST_REGIONS = 4
+_CUT = 0.05
+_PICTURE = (3.0, 4.0)
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class KernelBatch:
+    """What B pictures' kernels would be, and the truth.
+
+    Attributes
+    ----------
+    kernels : Tensor
+        Rasters, shape (B, N, S, S), each of sum 1.
+    rays : Tensor
+        Where they lie, shape (B, N, 2).
+    scale : Tensor
+        Pixels a cell, shape (B,).
+    known : Tensor
+        Which of them there are, bool, shape (B, N).
+    paths : Tensor
+        True displacements in px, zero on average, at points of the picture, (B, T, P, 2).
+    points : Tensor
+        Rays of those points, shape (B, P, 2).
+    focal_length : Tensor
+        Pixels, shape (B,).
+    """
+
+    kernels: Tensor
+    rays: Tensor
+    scale: Tensor
+    known: Tensor
+    paths: Tensor
+    points: Tensor
+    focal_length: Tensor
+
+
+def synthesise(
+    motions: Motions,
+    count: int,
+    generator: torch.Generator,
+    *,
+    regions: int,
+    side: int = RASTER,
+    true_size: bool = False,
+) -> KernelBatch:
+    """Render kernels of random motions and spoil them.
+
+    Parameters
+    ----------
+    motions : Motions
+    count : int
+    generator : torch.Generator
+    regions : int
+        Regions a side of the picture; 1 for one kernel of a motion without roll.
+    side : int
+        Side of the rasters.
+    true_size : bool
+        Whether a cell is one pixel, however large the kernel.
+    """
+    device = motions.device
+    uniform = _Uniform(generator, device)
+    rotations = motions.sample(count, _DENSE, generator)
+    focal, centre = random_cameras(count, (3, 4), generator, device)
+    width = 300 * 5 ** uniform(count)  # pictures of 300 to 1500 px
+    focal, centre = focal * width / 4, centre * width[:, None] / 4
+    size = torch.tensor([4.0, 3.0], device=device) * width[:, None, None] / 4
+    corners = grid_points((2, 2), device)[[0, 2, 4, 6, 8]]  # shares of the sides
+    points = rays(corners * size, focal, centre)
+    if regions == 1:
+        rotations = rotations * torch.tensor([1.0, 1.0, 0.0], device=device)
+        points = points[:, :1] * 0
+        focal = torch.full_like(focal, 1e5)
+        places = points
+    else:
+        share = (torch.arange(regions, device=device) + 0.5) / regions
+        mesh = torch.stack(torch.meshgrid(share, share, indexing="xy"), -1).reshape(-1, 2)
+        places = rays(mesh * size, focal, centre)
+    extent = MAX_EXTENT * uniform(count) ** 2 + 0.5
+    rotations = with_extents(rotations, points, focal, extent)
+    paths = displacements(rotations, points, focal)
+    moved = displacements(rotations, places, focal)
+    paths = paths - paths.mean(1, keepdim=True)
+    moved = (moved - moved.mean(1, keepdim=True)).transpose(1, 2)  # (B, N, T, 2)
+    reach = moved.abs().flatten(1).amax(1) * (1 + 0.5 * uniform(count)) + 1
+    scale = torch.ones_like(reach) if true_size else (reach / REACH).clamp_min(1)
+    kernels = _spoilt(moved, reach, scale, side, uniform)
+    known = uniform(count, places.shape[1]) < 1 - 0.6 * uniform(count, 1)
+    known[:, 0] |= ~known.any(1)
+    step = _DENSE // _POSES
+    return KernelBatch(
+        kernels * known[..., None, None],
+        places,
+        scale,
+        known,
+        paths[:, step // 2 :: step],
+        points,
+        focal,
+    )
+
+
+class _Uniform:
+    """Uniform random numbers of a shape, from one generator."""
+
+    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+        self.generator, self.device = generator, device
+
+    def __call__(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def sometimes(self, chance: float, *shape: int) -> Tensor:
+        return (self(*shape) < chance).float()
+
+
+def _spoilt(moved: Tensor, reach: Tensor, scale: Tensor, side: int, uniform: _Uniform) -> Tensor:
+    """Kernels (B, N, S, S) of displacements (B, N, T, 2) in px with an estimator's faults."""
+    count, regions, poses, _ = moved.shape
+    total = count * regions
+    each = scale.repeat_interleave(regions)
+    far = (reach / scale).repeat_interleave(regions)  # cells
+    points = moved.reshape(total, poses, 2)
+    # Mass is uneven along the path, and tails are missing.
+    time = torch.linspace(0, 1, poses, device=moved.device)
+    waves = torch.sin(2 * math.pi * ((0.5 + 4 * uniform(total, 1)) * time + uniform(total, 1)))
+    weights = (1 + 0.6 * uniform(total, 1) * waves).clamp_min(0)
+    for tail in (time, 1 - time):
+        length = 0.02 + 0.25 * uniform(total, 1)
+        left = 1 - uniform.sometimes(0.3, total, 1) * uniform(total, 1)
+        weights = weights * torch.where(tail < length, left, 1.0)
+    weights = weights / weights.sum(1, keepdim=True)
+    # Its middle is that of what is seen, give or take a pixel.
+    points = points - (points * weights[..., None]).sum(1, keepdim=True)
+    shaken = 0.7 * uniform.normal(total, 1, 2)
+    kernels = rasterise(points + shaken, weights, each, side)
+    kernels = _smoothed(kernels, (0.2 + 1.3 * uniform(total) ** 2) / each)
+    # A spur from somewhere on the path, as another motion's would be, and smaller.
+    root = points[torch.arange(total), (uniform(total) * poses).long()][:, None]
+    size = (0.2 + 0.8 * uniform(total)) * points.abs().flatten(1).amax(1)
+    spur = points.roll(regions, 0)
+    spur = spur - spur[:, :1]
+    spur = spur * (size / spur.abs().flatten(1).amax(1).clamp_min(1e-3))[:, None, None]
+    amount = uniform.sometimes(0.4, total) * 0.3 * uniform(total)
+    spur = rasterise(root + spur, weights, each, side)
+    spur = _smoothed(spur, (0.2 + 1.3 * uniform(total)) / each)
+    kernels = kernels + amount[:, None, None] * spur
+    # A ghost beside it, and a halo around it.
+    place = far[:, None] * (0.4 + 0.7 * uniform(total, 1)) * _direction(uniform(total, 1))
+    ghost = rasterise(points + place[:, None] * each[:, None, None], weights, each, side)
+    amount = (uniform.sometimes(0.15, total) * 0.35 * uniform(total))[:, None, None]
+    kernels = kernels + amount * _smoothed(ghost, 0.5 + 2 * uniform(total))
+    amount = (uniform.sometimes(0.5, total) * 0.8 * uniform(total) ** 2)[:, None, None]
+    kernels = kernels + amount * _smoothed(kernels, 0.5 + far * (0.1 + 0.3 * uniform(total)))
+    peak = kernels.flatten(1).amax(1).clamp_min(1e-9)[:, None, None]
+    noise = uniform.normal(total, side, side)
+    grains = _smoothed(noise, torch.full_like(each, 0.8))
+    grains = grains / grains.flatten(1).std(1).clamp_min(1e-9)[:, None, None]
+    grainy = uniform.sometimes(0.5, total)[:, None, None]
+    noise = torch.where(grainy > 0, grains, noise) * _window(
+        side, 2 + far * (0.8 + 0.5 * uniform(total))
+    )
+    level = (0.1 * uniform(total) ** 2)[:, None, None]
+    kernels = kernels + level * peak * noise
+    # What is strong is estimated stronger, what is weak is cut off.
+    kernels = (kernels / peak).clamp_min(0) ** (0.8 + 0.8 * uniform(total))[:, None, None]
+    peak = kernels.flatten(1).amax(1).clamp_min(1e-9)[:, None, None]
+    kernels = torch.where(kernels < _CUT * peak, 0.0, kernels)
+    kernels = kernels / kernels.sum((1, 2), keepdim=True).clamp_min(1e-9)
+    return kernels.reshape(count, regions, side, side)
+
+
+def _smoothed(kernels: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussians of their own width in cells, (B,), over rasters (B, S, S)."""
+    position = torch.arange(kernels.shape[-1], device=kernels.device, dtype=kernels.dtype)
+    distance = (position[:, None] - position).square()
+    matrix = torch.exp(-0.5 * distance / sigma.clamp_min(0.05).square()[:, None, None])
+    matrix = matrix / matrix.sum(2, keepdim=True)
+    return matrix @ kernels @ matrix.transpose(1, 2)
+
+
+def _window(side: int, reach: Tensor) -> Tensor:
+    """1 in the square to which an estimator confines its kernel, `reach` cells to each side."""
+    position = (torch.arange(side, device=reach.device) - (side - 1) / 2).abs()
+    inside = (position < reach[:, None]).float()
+    return inside[:, :, None] * inside[:, None, :]
+
+
+def _direction(share: Tensor) -> Tensor:
+    angle = 2 * math.pi * share
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+def path_distances(
+    paths: Tensor, truth: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """How far hypotheses are from the truth, without and with the order of time.
+
+    Parameters
+    ----------
+    paths : Tensor
+        Displacements, zero on average over time, shape (B, M, T, P, 2).
+    truth : Tensor
+        Shape (B, T, P, 2).
+    generator : torch.Generator
+        For the directions of the slices.
+
+    Returns
+    -------
+    free, ordered : Tensor
+        Root mean squared distances, shape (B, M): the first is the sliced Wasserstein
+        distance times sqrt(2), which for a shift is its length; the second that of poses at
+        equal times in the better direction.
+    """
+    angle = torch.rand(_SLICES, 1, generator=generator, device=paths.device) / 2
+    slices = _direction(angle).T
+    mine, theirs = (
+        torch.sort(torch.movedim(p @ slices, -3, -1), -1).values for p in (paths, truth)
+    )
+    free = (mine - theirs[:, None]).square().flatten(2).mean(2)
+    ordered = torch.minimum(
+        *((paths - t[:, None]).square().sum(-1).flatten(2).mean(2) for t in (truth, truth.flip(1)))
+    )
+    return (2 * free + 1e-4).sqrt(), (ordered + 1e-4).sqrt()
+
+
+def predicted_paths(curves: Tensor, batch: KernelBatch, poses: int) -> Tensor:
+    """Displacements in px, (B, M, T, P, 2), of curves (B, M, K, 3) in cells at the points."""
+    count, hypotheses = curves.shape[:2]
+    basis = cosine_basis(poses, curves.shape[2]).to(curves)
+    focal = batch.focal_length.repeat_interleave(hypotheses)
+    pixels = (curves * batch.scale[:, None, None, None]).flatten(0, 1)
+    moved = displacements(
+        basis @ pixels / focal[:, None, None],
+        batch.points.repeat_interleave(hypotheses, 0),
+        focal,
+    )
+    moved = moved - moved.mean(1, keepdim=True)
+    return moved.unflatten(0, (count, hypotheses))
+
+
+class KernelTask:
+    """The network from kernels to curves, for `loop.train`.
+
+    Parameters
+    ----------
+    recordings : sequence of GyroscopeLog
+        The last fifth of each is kept for the scores. Simulated tremor is used besides.
+    batch : int
+        Pictures of one kernel in a step; those of many regions come in smaller batches.
+    """
+
+    name = "kernels"
+    learning_rate = 1e-3
+    autocast = False  # displacements want all digits
+    scores = ("path error px", "of many regions px", "zero motion px", "expected error px")
+
+    def __init__(self, recordings: Sequence[GyroscopeLog] = (), *, batch: int = 192) -> None:
+        self._used, self._held = divided(recordings)
+        self._batch = batch
+        self._device = torch.device("cpu")
+
+    def network(self) -> nn.Module:
+        """A new network."""
+        return KernelNetwork()
+
+    def begin(self, seed: tuple[int, int], device: torch.device) -> None:
+        """Prepare the motions and the development set."""
+        self._device = device
+        self._motions = Motions(self._used, device=device)
+        number = 1_000_003 * seed[0] + seed[1]
+        self._generator = torch.Generator(device).manual_seed(number)
+        held = Motions(self._held, tremor=not self._held, device=device)
+        generator = torch.Generator(device).manual_seed(12345)
+        self._development = [
+            synthesise(held, count, generator, regions=regions)
+            for regions, count in ((1, 512), (3, 64))
+        ]
+
+    def loss(self, network: nn.Module) -> Tensor:
+        """Distance of the best hypothesis, a little of all, and of the expected error."""
+        uniform = _Uniform(self._generator, self._device)
+        regions, count = 1, self._batch
+        if float(uniform(1)) > _SINGLE:
+            regions = 2 + int(float(uniform(1)) * (_MOST_REGIONS - 1))
+            count = max(8, 2 * self._batch // regions**2)
+        with torch.no_grad():
+            batch = synthesise(self._motions, count, self._generator, regions=regions)
+        curves, expected = network(batch.kernels, batch.rays, batch.scale, batch.known)
+        paths = predicted_paths(curves, batch, _POSES)
+        cells = batch.scale[:, None]
+        free, ordered = path_distances(paths, batch.paths, self._generator)
+        distance = (free + _ORDERED * ordered) / cells
+        certain = (expected - (free / cells).detach().log()).abs().mean()
+        return distance.amin(1).mean() + _OTHERS * distance.mean() + _CERTAINTY * certain
+
+    @torch.no_grad()
+    def score(self, network: nn.Module) -> list[float]:
+        """Median sliced path errors of the most certain hypothesis, in px."""
+        results = []
+        for batch in self._development:
+            curves, expected = network(batch.kernels, batch.rays, batch.scale, batch.known)
+            best = expected.argmin(1)
+            chosen = curves[torch.arange(len(best)), best][:, None]
+            generator = torch.Generator(self._device).manual_seed(1)
+            free, _ = path_distances(predicted_paths(chosen, batch, _POSES), batch.paths, generator)
+            zero, _ = path_distances(torch.zeros_like(batch.paths)[:, None], batch.paths, generator)
+            px = expected.amin(1).exp() * batch.scale
+            results.append([float(v.median()) for v in (free, zero, px)])
+        (single, zero_motion, said), (many, _, _) = results
+        return [single, many, zero_motion, said]
+
+
+def divided(
+    recordings: Sequence[GyroscopeLog],
+) -> tuple[list[GyroscopeLog], list[GyroscopeLog]]:
+    """The first four fifths of each recording, and the last."""
+    used, held = [], []
+    for log in recordings:
+        end = log.times[0] + (1 - _HELD_OUT) * (log.times[-1] - log.times[0])
+        early = log.times <= end
+        if min(early.sum(), (~early).sum()) < 2:
+            raise OptionError("The gyroscope recording is too short to be divided.")
+        used.append(GyroscopeLog(log.times[early], log.rates[early]))
+        held.append(GyroscopeLog(log.times[~early], log.rates[~early]))
+    return used, held
