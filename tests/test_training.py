@@ -200,7 +200,6 @@ def test_the_documented_commands_run(
     monkeypatch.setattr(loop, "monotonic", lambda: next(ticks))
     for command in commands:
         result = runner.invoke(app, command)
-        print(command[:2], __import__("time").process_time())
         assert result.exit_code == 0, result.output
     scores = table("runs/denoiser.csv")
     assert float(scores[0]["PSNR dB at noise 25/255"]) > 24  # that of the shipped weights
