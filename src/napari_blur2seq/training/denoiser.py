@@ -35,7 +35,7 @@ class DenoiserTask:
     name = "denoiser"
     learning_rate = 6e-4
     autocast = True
-    scores = tuple(f"PSNR dB at noise {level}/255" for level in _SCORE_LEVELS)
+    scores: tuple[str, ...] = tuple(f"PSNR dB at noise {level}/255" for level in _SCORE_LEVELS)
 
     def __init__(
         self,
@@ -51,7 +51,9 @@ class DenoiserTask:
 
     def network(self) -> nn.Module:
         """A new network."""
-        return Denoiser().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = Denoiser()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
 
     def begin(self, seed: tuple[int, int], device: torch.device) -> None:
         """Set where patches are cut and noise is drawn."""

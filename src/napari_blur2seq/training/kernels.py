@@ -264,9 +264,10 @@ def path_distances(
         torch.sort(torch.movedim(p @ slices, -3, -1), -1).values for p in (paths, truth)
     )
     free = (mine - theirs[:, None]).square().flatten(2).mean(2)
-    ordered = torch.minimum(
-        *((paths - t[:, None]).square().sum(-1).flatten(2).mean(2) for t in (truth, truth.flip(1)))
+    onward, backward = (
+        (paths - t[:, None]).square().sum(-1).flatten(2).mean(2) for t in (truth, truth.flip(1))
     )
+    ordered = torch.minimum(onward, backward)
     return (2 * free + 1e-4).sqrt(), (ordered + 1e-4).sqrt()
 
 
@@ -299,7 +300,12 @@ class KernelTask:
     name = "kernels"
     learning_rate = 1e-3
     autocast = False  # displacements want all digits
-    scores = ("path error px", "of many regions px", "zero motion px", "expected error px")
+    scores: tuple[str, ...] = (
+        "path error px",
+        "of many regions px",
+        "zero motion px",
+        "expected error px",
+    )
 
     def __init__(self, recordings: Sequence[GyroscopeLog] = (), *, batch: int = 192) -> None:
         self._used, self._held = divided(recordings)

@@ -210,7 +210,7 @@ def _write_curve(
 def _bfloat16_pays(device: torch.device) -> bool:
     """Whether a convolution is clearly quicker in bfloat16: many a CPU is slower in it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # Without its own instructions, bfloat16 is so slow that even trying takes seconds.
     if device.type != "cpu" or "AVX512" not in torch.backends.cpu.get_cpu_capability():
         return False
