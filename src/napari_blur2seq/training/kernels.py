@@ -283,7 +283,7 @@ def predicted_paths(curves: Tensor, batch: KernelBatch, poses: int) -> Tensor:
         focal,
     )
     moved = moved - moved.mean(1, keepdim=True)
-    return moved.unflatten(0, (count, hypotheses))
+    return moved.reshape(count, hypotheses, *moved.shape[1:])
 
 
 class KernelTask:
@@ -344,7 +344,8 @@ class KernelTask:
         free, ordered = path_distances(paths, batch.paths, self._generator)
         distance = (free + _ORDERED * ordered) / cells
         certain = (expected - (free / cells).detach().log()).abs().mean()
-        return distance.amin(1).mean() + _OTHERS * distance.mean() + _CERTAINTY * certain
+        best: Tensor = distance.amin(1).mean()
+        return best + _OTHERS * distance.mean() + _CERTAINTY * certain
 
     @torch.no_grad()
     def score(self, network: nn.Module) -> list[float]:

@@ -139,10 +139,10 @@ def train(
     task.begin((seed, step), device)
     mixed = task.autocast and _bfloat16_pays(device)
     budget = hours * 3600
-    start = saved = monotonic()
+    begun = saved = monotonic()
     while True:
         now = monotonic()
-        seconds = before + now - start
+        seconds = before + now - begun
         share = seconds / budget
         if share >= 1 or now - saved > save_every or not curve:
             curve.append([seconds, step, *task.score(average)])

@@ -134,4 +134,5 @@ def _texture(
     if generator.random() < 0.5:
         return strength * generator.standard_normal(u.shape).astype(np.float32)
     period = np.exp(generator.uniform(np.log(2.5), np.log(20)))
-    return strength * np.sign(np.sin(u * np.float32(2 * np.pi / period)))
+    grating: NDArray[np.float32] = strength * np.sign(np.sin(u * np.float32(2 * np.pi / period)))
+    return grating
