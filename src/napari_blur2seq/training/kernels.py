@@ -344,8 +344,9 @@ class KernelTask:
         free, ordered = path_distances(paths, batch.paths, self._generator)
         distance = (free + _ORDERED * ordered) / cells
         certain = (expected - (free / cells).detach().log()).abs().mean()
-        best: Tensor = distance.amin(1).mean()
-        return best + _OTHERS * distance.mean() + _CERTAINTY * certain
+        best = distance.amin(1).mean()
+        total: Tensor = best + _OTHERS * distance.mean() + _CERTAINTY * certain
+        return total
 
     @torch.no_grad()
     def score(self, network: nn.Module) -> list[float]:
