@@ -129,7 +129,7 @@ def side_by_side(pictures: Mapping[str, NDArray[Any]]) -> bytes:
     return _png(figure)
 
 
-def curves_plot(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> bytes:
+def scores_plot(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> bytes:
     """Scores over the time of a training, one panel each, as PNG.
 
     The first two columns are seconds and steps, the others scores.

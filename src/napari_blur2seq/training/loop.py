@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..files import whole_file, write_whole
 from ..models.registry import WeightsError, fill, write_weights
-from ..plots import curves_plot
+from ..plots import scores_plot
 
 _WARM_UP = 200
 _LEAST_RATE = 0.02
@@ -204,7 +204,7 @@ def _write_curve(
     writer.writerow(columns)
     writer.writerows([[f"{value:.6g}" for value in row] for row in curve])
     write_whole(output / f"{name}.csv", buffer.getvalue().encode())
-    write_whole(output / f"{name}.png", curves_plot(columns, curve))
+    write_whole(output / f"{name}.png", scores_plot(columns, curve))
 
 
 def _bfloat16_pays(device: torch.device) -> bool:
