@@ -648,14 +648,14 @@ def test_the_widget_gives_what_the_library_gives(qtbot, viewer, colour):
 
 
 @pytest.fixture
-def preferences(plugin_settings, npe2pm):
+def preference_page(plugin_settings, npe2pm):
     """Our page of napari's preferences, in a folder of the test."""
     manifest = PluginManifest.from_file(str(files("napari_blur2seq") / "napari.yaml"))
     with npe2pm.tmp_plugin(manifest=manifest):
         yield
 
 
-def test_the_authors_model_is_chosen_with_its_files(viewer, preferences):
+def test_the_authors_model_is_chosen_with_its_files(viewer, preference_page):
     viewer.add_image(PICTURE)
     widget = docked(viewer)
     assert widget.options((40, 48)).model == "built-in"
@@ -672,7 +672,7 @@ def test_the_authors_model_is_chosen_with_its_files(viewer, preferences):
     assert again.model.options() == widget.model.options()
 
 
-def test_files_are_chosen_in_a_dialog(viewer, preferences, monkeypatch):
+def test_files_are_chosen_in_a_dialog(viewer, preference_page, monkeypatch):
     choice = docked(viewer).model
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("/tmp/r.pkl", ""))
     choice.restoration_file.browse.click()
@@ -682,7 +682,9 @@ def test_files_are_chosen_in_a_dialog(viewer, preferences, monkeypatch):
     assert choice.restoration_file.name.text() == "/tmp/r.pkl"
 
 
-def test_files_of_other_networks_are_refused_in_the_viewer(qtbot, viewer, preferences, tmp_path):
+def test_files_of_other_networks_are_refused_in_the_viewer(
+    qtbot, viewer, preference_page, tmp_path
+):
     import torch  # noqa: F401  (takes its time when first imported)
 
     (tmp_path / "other.pkl").write_bytes(b"no checkpoint")
