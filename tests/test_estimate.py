@@ -11,7 +11,8 @@ import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory
 from napari_blur2seq.estimate.kernel_based import grey_and_mask
-from napari_blur2seq.estimate.quadrants import agreeing, fit_kernels, quadrants
+from napari_blur2seq.estimate.kernel_network import network_curve
+from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.uniform import uniform_kernel
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
@@ -93,26 +94,26 @@ def test_quadrants_cover_the_picture_and_overlap():
 def test_kernels_of_quadrants_tell_the_roll(rolling):
     trajectory, middles, kernels = rolling
     assert np.ptp(trajectory.rotations, axis=0).argmax() == 2
-    curve = finish(
-        fit_kernels(list(torch.from_numpy(kernels)), torch.tensor(middles), trajectory.camera)
-    )
+    curves = [network_curve(torch.from_numpy(kernel)) for kernel in kernels]
+    _, curve = joined(curves, torch.tensor(middles), trajectory.camera)[0]
     fitted = to_trajectory(curve, trajectory.camera, 64)
     rest = b2s.Trajectory.zero(SHAPE, 64)
     assert path_error(trajectory, fitted) < 0.2 * path_error(trajectory, rest)
 
 
-def test_wrong_kernels_do_not_agree(rolling):
-    """Of a true and a wrong kernel for each quadrant, the true ones are taken."""
+def test_wrong_curves_do_not_agree(rolling):
+    """With a wrong curve beside the true one of each quadrant, the true ones are taken."""
     trajectory, middles, kernels = rolling
+    points = torch.tensor(middles)
     candidates = []
     for i, kernel in enumerate(kernels):
         other = shake.simulate_tremor(SHAPE, extent=24.0, seed=20 + i).resample(200)
         wrong = local_kernels(other, middles[i : i + 1])[0]
-        candidates.append([torch.from_numpy(wrong), torch.from_numpy(kernel)])
-    chosen, _ = agreeing(candidates, torch.tensor(middles), trajectory.camera)
-    true = [candidate[1] for candidate in candidates]
-    assert len(chosen) == 3
-    assert all(any(kernel is t for t in true) for kernel in chosen)
+        candidates.append([network_curve(torch.from_numpy(k)) for k in (wrong, kernel)])
+    rest = b2s.Trajectory.zero(SHAPE, 64)
+    curve = agreeing(candidates, points, trajectory.camera)
+    fitted = to_trajectory(curve, trajectory.camera, 64)
+    assert path_error(trajectory, fitted) < 0.3 * path_error(trajectory, rest)
 
 
 def test_uniform_kernel_of_a_shaken_picture(shaken):

@@ -48,25 +48,14 @@ def finish(parts: Parts[T]) -> T:
             return end.value  # type: ignore[no-any-return]
 
 
-def share(parts: Parts[T], start: float, stop: float) -> Parts[T]:
-    """The shares of one part of a computation as those of all of it."""
-    while True:
-        try:
-            done = next(parts)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        yield start + (stop - start) * done
-
-
 def announced(parts: Parts[T], stage: Stage, start: float, stop: float, message: str) -> Steps[T]:
     """Pass on the shares of one computation as events, from `start` to `stop` of all the work."""
-    shares = share(parts, start, stop)
     while True:
         try:
-            done = next(shares)
+            share = next(parts)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        yield Progress(stage, done, message)
+        yield Progress(stage, start + (stop - start) * share, message)
 
 
 def within(

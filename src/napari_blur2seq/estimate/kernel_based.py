@@ -1,7 +1,7 @@
-"""Trajectory from one picture without any training: kernel, curve, regions, choice.
+"""Trajectory from one picture: kernels, curves, regions, choice.
 
 1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
-   starts (`uniform`), and an ordered curve through each (`curve.fit_kernel`).
+   starts (`uniform`), and an ordered curve through each (`kernel_network`).
 2. Rotations, roll included, that join the quadrants (`quadrants`).
 3. The most plausible of all these (`implausibility_steps`), fitted to the correlations of
    overlapping regions (`regions`).
@@ -25,8 +25,9 @@ from ..progress import Progress, Steps, announced, within
 from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_steps
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
-from .curve import fit, fit_kernel, to_trajectory
-from .quadrants import agreeing, fit_kernels, quadrants
+from .curve import fit, to_trajectory
+from .kernel_network import network_curve
+from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .uniform import MAX_SIZE, uniform_kernel
 
@@ -185,30 +186,24 @@ def _join_steps(view: _View) -> Steps[list[Tensor]]:
     # A quadrant's edges are too few for a kernel as large as half of it.
     size = min(height, width) // 5
     parts = quadrants((height, width))
-    share = 0.9 / (len(parts) * len(QUADRANT_STARTS))
-    kernels: list[list[Tensor]] = []
+    share = 0.95 / (len(parts) * len(QUADRANT_STARTS))
+    curves: list[list[Tensor]] = []
     for i, where in enumerate(parts):
-        kernels.append([])
+        curves.append([])
         for j, start in enumerate(QUADRANT_STARTS):
             begin = (i * len(QUADRANT_STARTS) + j) * share
             message = f"Estimating the blur kernels of quadrant {i + 1} of {len(parts)}"
             steps = _kernel_steps(view.part(*where), *start, size)
             kernel = yield from within(steps, begin, begin + share, message=message)
-            kernels[-1].append(kernel)
+            curves[-1].append(network_curve(kernel))
+    yield Progress("estimate", 0.95, "Joining the quadrants")
     middles = [[(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in parts]
     points = torch.tensor(middles)
-    chosen: list[tuple[list[Tensor], Tensor]] = [
-        ([part[j] for part in kernels], points) for j in range(len(QUADRANT_STARTS))
+    alike = [
+        joined([part[j] for part in curves], points, view.camera)[0][1]
+        for j in range(len(QUADRANT_STARTS))
     ]
-    yield Progress("estimate", 0.92, "Joining the quadrants")
-    chosen.append(agreeing(kernels, points, view.camera))
-    curves = []
-    for i, (some, middle) in enumerate(chosen):
-        fitting = fit_kernels(some, middle, view.camera)
-        begin, end = (0.94 + 0.06 * (i + k) / len(chosen) for k in (0, 1))
-        steps = announced(fitting, "estimate", begin, end, "Joining the quadrants")
-        curves.append((yield from steps))
-    return curves
+    return [*alike, agreeing(curves, points, view.camera)]
 
 
 def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
@@ -264,7 +259,7 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     for i, (ridge, edges) in enumerate(WHOLE_STARTS):
         begin = 0.1 * i
         steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
-        curve = fit_kernel((yield from within(steps, begin, begin + 0.08)))
+        curve = network_curve((yield from within(steps, begin, begin + 0.08)))
         first.append((yield from judged(i, curve, begin + 0.08, begin + 0.1)))
     joined = yield from within(_join_steps(view), 0.2, 0.52)
     for i, curve in enumerate(joined):

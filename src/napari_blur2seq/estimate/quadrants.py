@@ -7,8 +7,7 @@ in time, is a linear function of the camera's: for the middle :math:`x_n` of the
 .. math:: p_n(t) = J(x_n)\, r(t),
 
 with :math:`J` the displacement of the point by a small pitch, yaw and roll. The directions
-are those under which one :math:`r` fits all parts best; the curve is then fitted to the
-kernels themselves.
+are those under which one :math:`r` fits all parts best.
 """
 
 from __future__ import annotations
@@ -19,13 +18,11 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..progress import Parts, share
-from .curve import displacements, fit, fit_kernel, kernel_evidence
+from .curve import displacements
 
 _SHARE = 0.6
 # Roll is only believed where the parts ask for it.
 _ROLL_RIDGE = 0.02
-_FLIPS = 2
 
 
 def quadrants(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -35,34 +32,6 @@ def quadrants(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
         for length in shape
     )
     return [(top, left), (top, right), (bottom, left), (bottom, right)]
-
-
-def fit_kernels(kernels: list[Tensor], points: Tensor, camera: Camera) -> Parts[Tensor]:
-    """The curve that explains the kernels of several parts of the picture.
-
-    Parameters
-    ----------
-    kernels : list of Tensor
-        Square kernels of odd sides, each summing to 1.
-    points : Tensor
-        Middle of each part, (x, y) in px, shape (N, 2).
-    camera : Camera
-
-    Returns
-    -------
-    Tensor
-        Coefficients of pitch, yaw and roll in px, shape (K, 3).
-    """
-    evidence = kernel_evidence(kernels, points)
-    fits = []
-    starts = joined([fit_kernel(kernel) for kernel in kernels], points, camera)
-    for i, (_, start) in enumerate(starts[:_FLIPS]):
-        fitting = fit(
-            start[None], evidence, camera, steps=60, rate=0.4, smoothness=1e-2, free_gain=False
-        )
-        fits.append((yield from share(fitting, i / _FLIPS, (i + 1) / _FLIPS)))
-    curve, _ = min(fits, key=lambda f: float(f[1][0]))
-    return curve[0]
 
 
 def joined(curves: list[Tensor], points: Tensor, camera: Camera) -> list[tuple[float, Tensor]]:
@@ -92,16 +61,14 @@ def joined(curves: list[Tensor], points: Tensor, camera: Camera) -> list[tuple[f
     return sorted(found, key=lambda f: f[0])
 
 
-def agreeing(
-    kernels: list[list[Tensor]], points: Tensor, camera: Camera
-) -> tuple[list[Tensor], Tensor]:
-    """Of several kernels for each part, one for all parts but one: those that agree best.
+def agreeing(curves: list[list[Tensor]], points: Tensor, camera: Camera) -> Tensor:
+    """Of several curves for each part, one for all parts but one: those that agree best.
 
-    Wrong kernels seldom agree on one motion of the camera.
+    Wrong curves seldom agree on one motion of the camera.
 
     Parameters
     ----------
-    kernels : list of list of Tensor
+    curves : list of list of Tensor
         Candidates for each of N parts.
     points : Tensor
         Middle of each part, shape (N, 2).
@@ -109,22 +76,15 @@ def agreeing(
 
     Returns
     -------
-    kernels : list of Tensor
-        N - 1 kernels.
-    points : Tensor
-        The middles of their parts.
+    Tensor
+        Coefficients of pitch, yaw and roll in px, shape (K, 3).
     """
-    curves = [[fit_kernel(kernel) for kernel in part] for part in kernels]
-    best = (float("inf"), kernels[0][:1], points[:1])
-    for left_out in range(len(kernels)):
-        parts = [i for i in range(len(kernels)) if i != left_out]
-        for choice in itertools.product(*(range(len(kernels[i])) for i in parts)):
-            picked = [curves[i][j] for i, j in zip(parts, choice, strict=True)]
-            disagreement = joined(picked, points[parts], camera)[0][0]
-            if disagreement < best[0]:
-                chosen = [kernels[i][j] for i, j in zip(parts, choice, strict=True)]
-                best = (disagreement, chosen, points[parts])
-    return best[1], best[2]
+    found = []
+    for left_out in range(len(curves)):
+        parts = [i for i in range(len(curves)) if i != left_out]
+        for choice in itertools.product(*(curves[i] for i in parts)):
+            found.append(joined(list(choice), points[parts], camera)[0])
+    return min(found, key=lambda f: f[0])[1]
 
 
 def _responses(points: Tensor, camera: Camera) -> Tensor:
