@@ -33,6 +33,12 @@ class ModelChoice(QWidget):
         self.choice = QComboBox()
         for text, name in _MODELS:
             self.choice.addItem(text, name)
+        # The longest name must not widen the dock.
+        self.choice.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.choice.setMinimumContentsLength(8)
+        self.choice.setToolTip(self.toolTip())
         self.trajectory_file = _FileField("Trajectory network")
         self.restoration_file = _FileField("Restoration network")
         layout = QVBoxLayout(self)
