@@ -34,7 +34,7 @@ from .uniform import MAX_SIZE, uniform_kernel
 # Ridge and share of edges of the kernels; none is best for all pictures.
 WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
-_REFINED = 3
+_REFINED = 2
 _QUICK, _THOROUGH = 4, 6
 _JUDGED_SIDE = 512
 DENSE = 64

@@ -8,7 +8,7 @@ from ..progress import Parts
 from .denoiser import Denoiser
 from .tiles import filtered
 
-_TILE = 384
+_TILE = 480
 _MARGIN = 32
 
 

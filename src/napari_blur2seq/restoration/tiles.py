@@ -15,18 +15,20 @@ from ..progress import Parts
 def filtered(
     image: Tensor, side: int, margin: int, function: Callable[[Tensor], Tensor]
 ) -> Parts[Tensor]:
-    """Filter (1, C, H, W) block by block, each with `margin` px around it to throw away.
+    """Filter (1, C, H, W) in blocks of at most `side` px, each with `margin` px more to throw away.
 
     Memory does not grow with the picture, and there is a pause after every block.
     """
     height, width = image.shape[-2:]
     result = torch.empty_like(image)
-    corners = [(y, x) for y in range(0, height, side) for x in range(0, width, side)]
+    # Even blocks, so that none is mostly margin.
+    rows, columns = (math.ceil(length / math.ceil(length / side)) for length in (height, width))
+    corners = [(y, x) for y in range(0, height, rows) for x in range(0, width, columns)]
     for i, (top, left) in enumerate(corners):
         y0, x0 = max(0, top - margin), max(0, left - margin)
-        y1, x1 = min(height, top + side + margin), min(width, left + side + margin)
+        y1, x1 = min(height, top + rows + margin), min(width, left + columns + margin)
         block = function(image[..., y0:y1, x0:x1])
-        h, w = min(side, height - top), min(side, width - left)
+        h, w = min(rows, height - top), min(columns, width - left)
         result[..., top : top + h, left : left + w] = block[
             ..., top - y0 : top - y0 + h, left - x0 : left - x0 + w
         ]
