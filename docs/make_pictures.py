@@ -149,9 +149,6 @@ def viewer() -> None:
     blurry.translate = (0, -1.04 * blurry.data.shape[1])
     viewer.reset_view()
     take(viewer, "viewer")
-    close(viewer, widget)
-    widget = dock(viewer, "Trajectory")
-    take(viewer, "clock_trajectory")
     viewer.close()
 
 
