@@ -15,7 +15,7 @@ from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
 from .images import MIN_SIDE, ImageFormat, to_working
-from .progress import Progress, Steps, run, within
+from .progress import Progress, Steps, announced, mapped, run, within
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DEFAULT_POSES = 25
 # `blur` can be cancelled after so many poses.
-_POSES_AT_A_TIME = 8
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -301,15 +300,14 @@ def _deblur_tensor(
 
 def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
     """The same events with their previews like the input."""
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        if event.preview is not None:
-            opaque = replace(form, alpha=None)
-            event = replace(event, preview=opaque.encode(event.preview))
-        yield event
+    opaque = replace(form, alpha=None)
+
+    def encode(event: Progress) -> Progress:
+        if event.preview is None:
+            return event
+        return replace(event, preview=opaque.encode(event.preview))
+
+    return mapped(steps, encode)
 
 
 def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate]:
@@ -491,18 +489,10 @@ def blur_steps(
 
     target = resolve(options.device)
     tensor = torch.from_numpy(working).to(target)[None]
-    total = torch.zeros_like(tensor)
-    for first in range(0, len(trajectory), _POSES_AT_A_TIME):
-        part = Trajectory.from_camera(
-            trajectory.rotations[first : first + _POSES_AT_A_TIME], trajectory.camera
-        )
-        with torch.no_grad():
-            total += len(part) / len(trajectory) * MotionBlur(part, target)(tensor)
-        done = first + len(part)
-        yield Progress(
-            "sequence", done / len(trajectory), f"Pose {done} of {len(trajectory)} is blurred"
-        )
-    values = total[0].cpu().numpy()
+    blurring = MotionBlur(trajectory, target).parts(tensor)
+    blurred = yield from announced(blurring, "sequence", 0.0, 1.0, "Blurring the picture")
+    yield Progress("sequence", 1.0, "The picture is blurred")
+    values = blurred[0].cpu().numpy()
     if options.noise:
         generator = np.random.default_rng(options.seed)
         values = values + options.noise * generator.standard_normal(values.shape, dtype=np.float32)

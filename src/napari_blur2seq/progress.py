@@ -58,6 +58,16 @@ def announced(parts: Parts[T], stage: Stage, start: float, stop: float, message:
         yield Progress(stage, start + (stop - start) * share, message)
 
 
+def mapped(steps: Steps[T], change: Callable[[Progress], Progress]) -> Steps[T]:
+    """The same work, each event changed on its way."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield change(event)
+
+
 def within(
     steps: Steps[T], start: float, stop: float, stage: Stage | None = None, message: str = ""
 ) -> Steps[T]:
@@ -65,17 +75,15 @@ def within(
 
     `stage` and `message`, when given, replace those of the events.
     """
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        yield replace(
+    return mapped(
+        steps,
+        lambda event: replace(
             event,
             fraction=start + (stop - start) * event.fraction,
             stage=stage or event.stage,
             message=message or event.message,
-        )
+        ),
+    )
 
 
 def run(steps: Steps[T], report: Callable[[Progress], object] | None = None) -> T:

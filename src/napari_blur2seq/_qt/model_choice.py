@@ -14,6 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ..layers import plugin_settings
+
 _MODELS = (("built-in", "built-in"), ("authors' checkpoints", "official"))
 _FILTER = "PyTorch checkpoints (*.pkl *.pth *.pt *.ckpt);;All files (*)"
 
@@ -111,9 +113,4 @@ class _FileField(QWidget):
 
 def _preferences() -> Any:
     """This choice's page of napari's preferences; None where there is none."""
-    try:
-        from napari.settings import get_plugin_settings
-
-        return get_plugin_settings("napari-blur2seq").model
-    except (ImportError, KeyError):  # napari before 0.9; the plugin is switched off
-        return None
+    return getattr(plugin_settings(), "model", None)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import pipeline, preferences
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, result_layers
-from ..progress import Progress, Steps, within
+from ..progress import Progress, Steps, mapped, within
 
 T = TypeVar("T")
 
@@ -84,18 +84,18 @@ def fewer_previews(
 ) -> Steps[pipeline.Result]:
     """Take the previews that come too soon after another out of the events."""
     last = -PREVIEW_INTERVAL
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        if event.preview is not None:
-            now = clock()
-            if now - last < PREVIEW_INTERVAL:
-                event = replace(event, preview=None)
-            else:
-                last = now
-        yield event
+
+    def thin_out(event: Progress) -> Progress:
+        nonlocal last
+        if event.preview is None:
+            return event
+        now = clock()
+        if now - last < PREVIEW_INTERVAL:
+            return replace(event, preview=None)
+        last = now
+        return event
+
+    return mapped(steps, thin_out)
 
 
 def sequence_array(frames: pipeline.FrameSequence, most: int) -> Steps[Any]:

@@ -187,7 +187,7 @@ def fit_kernel(kernel: Tensor) -> Tensor:
     shift = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ points)
     # Yaw moves the picture along +x, pitch along -y.
     curve = torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(order)], 1)
-    evidence = kernel_evidence([kernel], torch.zeros(1, 2))
+    evidence = _kernel_evidence(kernel)
     camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
     fitted, _ = finish(
         fit(
@@ -204,22 +204,20 @@ def fit_kernel(kernel: Tensor) -> Tensor:
     return fitted[0]
 
 
-def kernel_evidence(kernels: list[Tensor], points: Tensor) -> Evidence:
-    """Kernels, centred by their mean and smoothed, as tables for `fit`."""
-    side = max(kernel.shape[0] for kernel in kernels)
-    position = torch.arange(3 * side, dtype=torch.float32) - 3 * side // 2
-    tables = []
-    for kernel in kernels:
-        large = F.pad(kernel, (side + (side - kernel.shape[0]) // 2,) * 4)
-        x = float((large.sum(0) * position).sum()) + position
-        y = float((large.sum(1) * position).sum()) + position
-        grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
-        tables.append(F.grid_sample(large[None, None], grid[None], align_corners=True)[0, 0])
+def _kernel_evidence(kernel: Tensor) -> Evidence:
+    """A kernel, centred by its mean and smoothed, as tables for `fit`."""
+    side = kernel.shape[0]
+    large = F.pad(kernel, (side,) * 4)
+    position = torch.arange(3 * side, dtype=kernel.dtype) - 3 * side // 2
+    x = float((large.sum(0) * position).sum()) + position
+    y = float((large.sum(1) * position).sum()) + position
+    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
+    table = F.grid_sample(large[None, None], grid[None], align_corners=True)[0]
     return Evidence(
-        _smoothed(torch.stack(tables), _SOFTNESS),
-        _gaussian(6 * side + 1, math.sqrt(2) * _SOFTNESS).expand(len(kernels), -1, -1),
-        points,
-        len(kernels) / (4 * math.pi * _SOFTNESS**2),
+        _smoothed(table, _SOFTNESS),
+        _gaussian(6 * side + 1, math.sqrt(2) * _SOFTNESS)[None],
+        torch.zeros(1, 2),
+        1 / (4 * math.pi * _SOFTNESS**2),
     )
 
 

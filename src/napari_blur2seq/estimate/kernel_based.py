@@ -244,13 +244,11 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
 
     middle = fine.middle()
 
-    def judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
-        judging = view.cost_steps(curve, _QUICK)
-        cost = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
-        return _Hypothesis(start, curve, cost)
-
-    def finally_judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
-        judging = middle.cost_steps(curve, _THOROUGH)
+    def judged(
+        start: int, curve: Tensor, begin: float, end: float, *, thorough: bool = False
+    ) -> Steps[_Hypothesis]:
+        where, iterations = (middle, _THOROUGH) if thorough else (view, _QUICK)
+        judging = where.cost_steps(curve, iterations)
         cost = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
         return _Hypothesis(start, curve, cost)
 
@@ -267,13 +265,13 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
         first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
     first.sort(key=lambda h: h.cost)
     best = first[0]
-    rest = yield from finally_judged(-1, torch.zeros(1, 3), 0.6, 0.63)
-    hypotheses = [(yield from finally_judged(best.start, best.curve * finer, 0.63, 0.66))]
+    rest = yield from judged(-1, torch.zeros(1, 3), 0.6, 0.63, thorough=True)
+    hypotheses = [(yield from judged(best.start, best.curve * finer, 0.63, 0.66, thorough=True))]
     for i, start in enumerate(first[:_REFINED]):
         begin, end = (0.66 + 0.34 * (i + k) / _REFINED for k in (0, 1))
         refining = _refine_steps(fine, start.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
-        hypotheses.append((yield from finally_judged(start.start, curve, end - 0.03, end)))
+        hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, thorough=True)))
     chosen = min(hypotheses, key=lambda h: h.cost)
     # The same motion found in another way, refined or not.
     others = [_Hypothesis(h.start, h.curve * finer, h.cost) for h in first] + hypotheses
