@@ -10,6 +10,7 @@ from skimage.data import coffee
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory
+from napari_blur2seq.estimate.judge import Verdict, ranked, verdict_steps
 from napari_blur2seq.estimate.kernel_based import grey_and_mask
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
@@ -18,7 +19,7 @@ from napari_blur2seq.estimate.uniform import uniform_kernel
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
-from napari_blur2seq.progress import finish
+from napari_blur2seq.progress import finish, run
 
 SHAPE = (200, 240)
 
@@ -126,6 +127,25 @@ def test_uniform_kernel_of_a_shaken_picture(shaken):
     fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
     rest = b2s.Trajectory.zero(SHAPE, 64)
     assert path_error(trajectory, fitted) < 0.6 * path_error(trajectory, rest)
+
+
+def test_the_judge_prefers_the_true_motion(shaken):
+    """It promises a gain of it, and none of the same motion turned by 90 degrees."""
+    sharp, _, _ = shaken
+    true = shake.simulate_tremor(SHAPE, extent=9.0, roll_ratio=0.0, seed=5)
+    turned = b2s.Trajectory(
+        true.rotations[:, [1, 0, 2]] * [-1, 1, 1],
+        true.focal_length,
+        true.principal_point,
+        true.image_shape,
+    )
+    grey, _ = grey_and_mask(tensor(b2s.blur(sharp, true, noise=0.005)))
+    right, wrong = (run(verdict_steps(grey[None], t, 0.01)) for t in (true, turned))
+    assert right.gain > 0.5
+    assert wrong.gain < 0
+    assert ranked([wrong, right]) == [1, 0]
+    # Gains that are alike are told apart by the cost.
+    assert ranked([Verdict(1.2, -3.0), Verdict(1.0, -3.1), Verdict(-1.0, -9.0)]) == [1, 0, 2]
 
 
 def test_saturated_pixels_are_masked():

@@ -21,12 +21,21 @@ from typer.testing import CliRunner
 import napari_blur2seq as b2s
 from napari_blur2seq.cli import app
 from napari_blur2seq.errors import OptionError
-from napari_blur2seq.models.registry import WeightsError
+from napari_blur2seq.fourier import transfer_functions
+from napari_blur2seq.models.registry import WeightsError, load_kernel_network
 from napari_blur2seq.shake import simulate_gyroscope
 from napari_blur2seq.training import loop
 from napari_blur2seq.training.denoiser import MAX_SIGMA, DenoiserTask, add_noise, sample_patches
+from napari_blur2seq.training.judging import (
+    PATCH,
+    JudgeTask,
+    _error,
+    candidates,
+    quick_restoration,
+)
 from napari_blur2seq.training.kernels import KernelTask
 from napari_blur2seq.training.loop import train
+from napari_blur2seq.training.motions import Motions
 from napari_blur2seq.training.tasks import make_task
 
 runner = CliRunner()
@@ -186,7 +195,7 @@ def test_the_documented_commands_run(
     """They fine-tune, resume, and what they write is of use."""
     text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
     commands = [shlex.split(line[2:])[1:] for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pictures, "my_pictures")
     shutil.copy(recording, "gyro.txt")
@@ -196,6 +205,7 @@ def test_the_documented_commands_run(
     Image.fromarray(shaken).save("photograph.png")
     monkeypatch.setattr(DenoiserTask.__init__, "__kwdefaults__", {"batch": 2, "patch": 64})
     monkeypatch.setattr(KernelTask.__init__, "__kwdefaults__", {"batch": 16})
+    monkeypatch.setattr(JudgeTask.__init__, "__kwdefaults__", {"batch": 2, "scored": 2})
     ticks = iter(range(0, 10**9, 2000))  # an hour is two looks at the clock
     monkeypatch.setattr(loop, "monotonic", lambda: next(ticks))
     for command in commands:
@@ -213,6 +223,32 @@ def test_the_documented_commands_run(
     assert "denoiser.safetensors" in json.dumps(metadata)
     rows = table("runs/kernels.csv")
     assert float(rows[-1]["zero motion px"]) > 0
+    assert float(table("runs/judge.csv")[-1]["mean error dB"]) > 0
+
+
+def test_the_judges_examples_are_what_they_say() -> None:
+    """The true motion restores best, a wrong one worst; a shift is no error."""
+    generator = torch.Generator().manual_seed(0)
+    true, candidate = candidates(Motions(), load_kernel_network(), 200, generator)
+    assert true.shape == candidate.shape
+    assert candidate.mean(1).abs().max() < 1e-3
+    same = ((true - candidate).abs() < 1e-4).flatten(1).all(1).sum()
+    assert 2 <= same <= 30
+    side = PATCH + 96
+    image = torch.from_numpy(astronaut()[100:, 100:].mean(2) / 255).float()[:side, :side]
+    kernel = torch.zeros(1, 11, 11)
+    kernel[0, 5, 2:9] = 1 / 7
+    inside = (slice(48, -48), slice(48, -48))
+    transfer = transfer_functions(kernel, (side, side))
+    blurry = torch.fft.irfft2(torch.fft.rfft2(image[None]) * transfer, s=(side, side))
+    errors = []
+    for k in (kernel, kernel.roll(2, 2), kernel.transpose(1, 2)):
+        restored, _ = quick_restoration(blurry[:, *inside], k, torch.full((1, 1, 1), 0.02))
+        errors.append(float(_error(restored, image[None]).mean()))
+    untouched = float(_error(blurry[:, *inside], image[None]).mean())
+    assert errors[0] < 0.5 * untouched
+    assert errors[1] == pytest.approx(errors[0], rel=0.2)
+    assert errors[2] > untouched
 
 
 def test_the_documented_python_runs() -> None:

@@ -253,6 +253,7 @@ class Network(StrEnum):
 
     denoiser = "denoiser"
     kernels = "kernels"
+    judge = "judge"
 
 
 @app.command()
@@ -261,7 +262,7 @@ def train(
         Network,
         typer.Argument(
             help="denoiser: the learned prior of the restoration; kernels: from blur kernels to "
-            "the trajectory."
+            "the trajectory; judge: which of several trajectories to believe."
         ),
     ],
     output: Annotated[

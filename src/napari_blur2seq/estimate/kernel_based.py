@@ -3,9 +3,9 @@
 1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
    starts (`uniform`), and an ordered curve through each (`kernel_network`).
 2. Rotations, roll included, that join the quadrants (`quadrants`).
-3. The most plausible of all these (`implausibility_steps`), fitted to the correlations of
-   overlapping regions (`regions`).
-4. The most plausible of what is now there, zero motion included.
+3. The best of all these (`judge`), fitted to the correlations of overlapping
+   regions (`regions`).
+4. The best of what is now there; no motion if it is not expected to make the picture better.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera
-from ..fourier import differences
 from ..metrics import path_error
-from ..motion_blur import MotionBlur
 from ..progress import Progress, Steps, announced, within
-from ..restoration.half_quadratic import SATURATED, estimate_noise, restore_steps
-from ..restoration.sparse import SparseGradientPrior
+from ..restoration.half_quadratic import SATURATED, estimate_noise
 from ..trajectory import Trajectory
 from .curve import fit, to_trajectory
+from .judge import Verdict, ranked, verdict_steps
 from .kernel_network import network_curve
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
@@ -35,18 +34,15 @@ from .uniform import MAX_SIZE, uniform_kernel
 WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 _REFINED = 2
-_QUICK, _THOROUGH = 4, 6
 _JUDGED_SIDE = 512
 DENSE = 64
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
 _FINE_PIXELS = 700_000
 _REGION_ROUNDS = 3
-_ALLOWANCE = 1.2
-_DISAGREEMENT = 0.4
+# dB: what is expected to gain less is not worth the risk.
+_LEAST_GAIN = 0.2
 _EDGE_WEIGHT = 2e-3
-# No hypothesis is judged by less: real pictures have errors other than noise.
-_LEAST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,11 @@ class Estimate:
     trajectory : Trajectory
         Centred, densely sampled.
     moves : bool
-        False if no motion explains the picture better than a camera at rest.
+        False if no motion that was found is expected to make the picture better.
     spread : float
         Path error in px to the nearest hypothesis of another start.
     candidates : list of dict
-        Extent (px) and cost of every hypothesis.
+        Extent (px) and expected gain (dB) of every hypothesis of the last choice.
     """
 
     trajectory: Trajectory
@@ -87,41 +83,6 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     size = (round(height * factor), round(width * factor))
     small = F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
     return small.clamp(0, 1), size[1] / width
-
-
-def implausibility_steps(
-    grey: Tensor, trajectory: Trajectory, noise: float, iterations: int = 8
-) -> Steps[float]:
-    r"""Cost of a hypothesis: what it leaves unexplained, and how unlike a photograph the result is.
-
-    .. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2\big)
-              + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2}
-
-    with :math:`u` restored with the sparse prior. The norm ratio is smallest for pictures of
-    few, sharp edges: a wrong trajectory adds ringing, no trajectory leaves edges soft
-    (Krishnan, Tay and Fergus, *Blind deconvolution using a normalized sparsity measure*,
-    CVPR 2011).
-
-    Parameters
-    ----------
-    grey : Tensor
-        Shape (1, H, W), range [0, 1].
-    trajectory : Trajectory
-        Hypothesis.
-    noise : float
-        Standard deviation of the noise.
-    iterations : int
-        Steps of the restoration.
-    """
-    noise = max(noise, _LEAST_NOISE)
-    prior = SparseGradientPrior(iterations=iterations)
-    restored = yield from restore_steps(grey, trajectory, prior, noise=2 * noise)
-    inner = slice(12, -12)
-    residual = (MotionBlur(trajectory, grey.device)(restored[None])[0] - grey)[:, inner, inner]
-    dx, dy = differences(restored[:, 8:-8, 8:-8])
-    magnitude = (dx.square() + dy.square()).sqrt()
-    sparsity = magnitude.mean() / magnitude.square().mean().sqrt()
-    return float((residual.square().mean() + noise**2).log() + 3 * sparsity.log())
 
 
 @dataclass(frozen=True)
@@ -157,19 +118,23 @@ class _View:
         camera = Camera(self.camera.focal_length, (cx - left, cy - top), shape)
         return _View(self.grey[where], self.mask[where], camera, self.noise)
 
-    def cost_steps(self, curve: Tensor, iterations: int) -> Steps[float]:
+    def verdict_steps(self, curve: Tensor) -> Steps[Verdict]:
         trajectory = to_trajectory(curve, self.camera, DENSE)
         if trajectory.extent > 0.6 * min(self.grey.shape):
-            return math.inf
-        judging = implausibility_steps(self.grey[None], trajectory, self.noise, iterations)
-        return (yield from judging)
+            return Verdict(-math.inf, math.inf)
+        return (yield from verdict_steps(self.grey[None], trajectory, self.noise))
 
 
 @dataclass(frozen=True)
 class _Hypothesis:
     start: int
     curve: Tensor
-    cost: float
+    verdict: Verdict
+
+
+def _sorted(hypotheses: list[_Hypothesis]) -> list[_Hypothesis]:
+    """Best first."""
+    return [hypotheses[i] for i in ranked([h.verdict for h in hypotheses])]
 
 
 def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
@@ -245,12 +210,11 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     middle = fine.middle()
 
     def judged(
-        start: int, curve: Tensor, begin: float, end: float, *, thorough: bool = False
+        start: int, curve: Tensor, begin: float, end: float, where: _View = view
     ) -> Steps[_Hypothesis]:
-        where, iterations = (middle, _THOROUGH) if thorough else (view, _QUICK)
-        judging = where.cost_steps(curve, iterations)
-        cost = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
-        return _Hypothesis(start, curve, cost)
+        judging = where.verdict_steps(curve)
+        verdict = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
+        return _Hypothesis(start, curve, verdict)
 
     # The shares of the work are as measured.
     first: list[_Hypothesis] = []
@@ -263,30 +227,32 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
         first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
-    first.sort(key=lambda h: h.cost)
+    first = _sorted(first)
     best = first[0]
-    rest = yield from judged(-1, torch.zeros(1, 3), 0.6, 0.63, thorough=True)
-    hypotheses = [(yield from judged(best.start, best.curve * finer, 0.63, 0.66, thorough=True))]
+    hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
     for i, start in enumerate(first[:_REFINED]):
-        begin, end = (0.66 + 0.34 * (i + k) / _REFINED for k in (0, 1))
+        begin, end = (0.64 + 0.36 * (i + k) / _REFINED for k in (0, 1))
         refining = _refine_steps(fine, start.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
-        hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, thorough=True)))
-    chosen = min(hypotheses, key=lambda h: h.cost)
-    # The same motion found in another way, refined or not.
-    others = [_Hypothesis(h.start, h.curve * finer, h.cost) for h in first] + hypotheses
-    paths = {id(h): to_trajectory(h.curve, fine.camera, DENSE) for h in (rest, *others)}
-    motion = paths[id(chosen)]
-    spread = min(path_error(motion, paths[id(h)]) for h in hypotheses if h.start != chosen.start)
-    agreement = spread / max(path_error(motion, paths[id(rest)]), 1e-6)
-    # Real pictures are never explained exactly; the more two starts tell the same story,
-    # the more it may leave than the picture as it is, which explains itself.
-    allowance = _ALLOWANCE * max(0.0, 1 - agreement / _DISAGREEMENT)
-    moves = motion.extent > 0 and chosen.cost < rest.cost + allowance
-    believed = motion if moves else paths[id(rest)]
+        hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, middle)))
+    chosen = _sorted(hypotheses)[0]
+    motion = to_trajectory(chosen.curve, fine.camera, DENSE)
+    moves = motion.extent > 0 and chosen.verdict.gain > _LEAST_GAIN
+    # The same motion found in another way.
+    others = [to_trajectory(h.curve * finer, fine.camera, DENSE) for h in first]
+    spread = min(
+        path_error(motion, other)
+        for h, other in zip(first, others, strict=True)
+        if h.start != chosen.start
+    )
     factor = fine.camera.focal_length / camera.focal_length
     candidates = [
-        {"extent_px": paths[id(h)].extent / factor, "cost": h.cost} for h in (rest, *hypotheses)
+        {
+            "extent_px": to_trajectory(h.curve, fine.camera, DENSE).extent / factor,
+            "expected_gain_db": h.verdict.gain,
+        }
+        for h in hypotheses
     ]
-    trajectory = Trajectory.from_camera(believed.rotations, camera)
+    rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
+    trajectory = Trajectory.from_camera(rotations, camera)
     return Estimate(trajectory, moves, spread / factor, candidates)

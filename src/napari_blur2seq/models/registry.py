@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..estimate.judge import Judge
     from ..estimate.kernel_network import KernelNetwork
     from ..restoration.denoiser import Denoiser
 
@@ -132,4 +133,13 @@ def load_kernel_network() -> KernelNetwork:
 
     network = KernelNetwork()
     fill(network, load_state("kernels"), "kernels")
+    return network.eval().requires_grad_(False)
+
+
+def load_judge() -> Judge:
+    """The network that tells trajectories from each other, with the weights that are shipped."""
+    from ..estimate.judge import Judge
+
+    network = Judge()
+    fill(network, load_state("judge"), "judge")
     return network.eval().requires_grad_(False)

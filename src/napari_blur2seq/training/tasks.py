@@ -27,7 +27,7 @@ def make_task(
     Parameters
     ----------
     network : str
-        ``"denoiser"`` or ``"kernels"``.
+        ``"denoiser"``, ``"kernels"`` or ``"judge"``.
     images : Path, optional
         Folder of sharp pictures.
     development : Path, optional
@@ -46,13 +46,20 @@ def make_task(
         from .kernels import KernelTask
 
         return KernelTask([GyroscopeLog.load(path) for path in recordings])
-    if network == "denoiser":
-        from .denoiser import DenoiserTask
+    if network not in ("denoiser", "judge"):
+        raise OptionError(
+            f"There is no network {network!r} to train; choose denoiser, kernels or judge."
+        )
+    if images is None:
+        raise OptionError(f"The {network} learns from sharp pictures; name their folder.")
+    pictures = _divided(images, development)
+    if network == "judge":
+        from .judging import JudgeTask
 
-        if images is None:
-            raise OptionError("The denoiser learns from sharp pictures; name their folder.")
-        return DenoiserTask(*_divided(images, development))
-    raise OptionError(f"There is no network {network!r} to train; choose denoiser or kernels.")
+        return JudgeTask(*pictures, [GyroscopeLog.load(path) for path in recordings])
+    from .denoiser import DenoiserTask
+
+    return DenoiserTask(*pictures)
 
 
 def _divided(images: Path, development: Path | None) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,0 +1,161 @@
+r"""How much nearer to the truth does a trajectory bring the picture? A network that says so.
+
+It looks at the blurry picture :math:`v`, at what a quick restoration with the trajectory makes
+of it, :math:`u`, and at what that leaves unexplained, :math:`A u - v`, and tells for cells of
+16 px the mean squared errors of :math:`u` and of :math:`v` that it expects. Their sums compare
+trajectories with each other, and each with leaving the picture alone: no quality of :math:`u`
+alone can do that, as any deconvolution explains the picture and a soft picture rings least.
+
+Between trajectories that are all nearly right, a classical cost is finer: what is left
+unexplained, and how unlike a photograph the result is,
+
+.. math:: \log\big(\mathrm{MSE}(A u - v) + \sigma^2\big)
+          + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2}.
+
+The norm ratio is smallest for pictures of few, sharp edges, and a wrong trajectory adds ringing
+(Krishnan, Tay and Fergus, *Blind deconvolution using a normalized sparsity measure*, CVPR
+2011). `ranked` lets the network throw out what is clearly worse, and the cost choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..fourier import differences
+from ..motion_blur import MotionBlur
+from ..progress import Progress, Steps
+from ..restoration.half_quadratic import restore_steps
+from ..restoration.sparse import SparseGradientPrior
+from ..trajectory import Trajectory
+
+CELL = 16
+# The quick restoration is part of what the network has learned to read.
+POWER, ROUNDS, ITERATIONS = 0.5, 3, 4
+LEAST_NOISE = 0.01
+_LOG_ERROR = -6.0
+# dB: the network does not tell gains apart that differ by less.
+_ABOUT = 1.0
+
+
+class Judge(nn.Module):
+    """Pictures to logarithms of mean squared errors, cell by cell."""
+
+    def __init__(self, channels: tuple[int, int, int] = (32, 48, 80)) -> None:
+        super().__init__()
+        a, b, c = channels
+        # Output channels and stride of each convolution.
+        layout = [(a, 1), (a, 1), (b, 2), (b, 1), (c, 2), (c, 1), (c, 1), (c, 2), (c, 1)]
+        layers: list[nn.Module] = []
+        before = 4 * 4 + 1
+        for channel, stride in layout:
+            layers += [nn.Conv2d(before, channel, 3, stride=stride, padding=1), nn.GELU()]
+            before = channel
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 2, 1))
+
+    def forward(self, blurry: Tensor, restored: Tensor, residual: Tensor, noise: Tensor) -> Tensor:
+        """Logarithms of the errors of the restored and of the blurry picture.
+
+        Parameters
+        ----------
+        blurry, restored, residual : Tensor
+            Grey, shape (B, 1, H, W), range [0, 1], both sides multiples of 16.
+        noise : Tensor
+            Standard deviation, shape (B,).
+
+        Returns
+        -------
+        Tensor
+            Shape (B, 2, H / 16, W / 16).
+        """
+        pictures = [blurry - 0.5, restored - 0.5, 4 * (restored - blurry), 10 * residual]
+        x = F.pixel_unshuffle(torch.cat(pictures, 1), 2)
+        level = (noise.log() / 2 + 2)[:, None, None, None].expand(-1, 1, *x.shape[-2:])
+        x = torch.cat([x, level], 1).contiguous(memory_format=torch.channels_last)
+        result: Tensor = self.layers(x) + _LOG_ERROR
+        return result
+
+
+def log_ratio(logs: Tensor) -> Tensor:
+    """Logarithm of the restored picture's mean squared error by the blurry one's, shape (B,)."""
+    restored, blurry = torch.logsumexp(logs.flatten(2), 2).unbind(1)
+    return restored - blurry
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be expected of a trajectory.
+
+    Attributes
+    ----------
+    gain : float
+        In PSNR over the blurry picture, dB, of a quick restoration.
+    cost : float
+        The classical cost.
+    """
+
+    gain: float
+    cost: float
+
+
+def ranked(verdicts: Sequence[Verdict]) -> list[int]:
+    """Indices, best first: the lowest cost among the expected gains that are about the best."""
+    most = max(verdict.gain for verdict in verdicts)
+
+    def key(index: int) -> tuple[bool, float]:
+        verdict = verdicts[index]
+        worse = verdict.gain < most - _ABOUT
+        return worse, -verdict.gain if worse else verdict.cost
+
+    return sorted(range(len(verdicts)), key=key)
+
+
+def verdict_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[Verdict]:
+    """Judge a trajectory.
+
+    Parameters
+    ----------
+    grey : Tensor
+        Shape (1, H, W), range [0, 1], at least 32 px a side.
+    trajectory : Trajectory
+        Hypothesis.
+    noise : float
+        Standard deviation of the noise.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Verdict
+    """
+    prior = SparseGradientPrior(power=POWER, rounds=ROUNDS, iterations=ITERATIONS)
+    # Real pictures have errors other than noise.
+    assumed = max(noise, LEAST_NOISE)
+    restored = yield from restore_steps(grey, trajectory, prior, noise=2 * assumed)
+    residual = MotionBlur(trajectory, grey.device)(restored[None])[0] - grey
+    yield Progress("estimate", 1.0, "Judging a trajectory")
+    height, width = (length // CELL * CELL for length in grey.shape[-2:])
+    pictures = [p[None, :, :height, :width] for p in (grey, restored, residual)]
+    with torch.no_grad():
+        ratio = log_ratio(_judge()(*pictures, torch.tensor([max(noise, 1 / 500)])))
+    dx, dy = differences(restored[:, 8:-8, 8:-8])
+    magnitude = (dx.square() + dy.square()).sqrt()
+    sparsity = magnitude.mean() / magnitude.square().mean().sqrt().clamp_min(1e-9)
+    unexplained = residual[:, 12:-12, 12:-12].square().mean() + assumed**2
+    cost = unexplained.log() + 3 * sparsity.clamp_min(1e-9).log()
+    return Verdict(-10 / math.log(10) * float(ratio), float(cost))
+
+
+@cache
+def _judge() -> Judge:
+    from ..models.registry import load_judge
+
+    return load_judge()
