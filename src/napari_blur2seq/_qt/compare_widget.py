@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -369,7 +369,7 @@ class CompareWidget(WorkDock):
             ),
         )
 
-    def take_result(self, rows: list[compare.Row]) -> str:
+    def take_result(self, rows: list[compare.Row]) -> Iterator[str]:
         """Fill the table."""
         self.table.setRowCount(len(rows))
         for i, row in enumerate(rows):
@@ -383,4 +383,4 @@ class CompareWidget(WorkDock):
         header = self.table.horizontalHeader().sizeHint().height()
         self.table.setFixedHeight(rows_height + header + 4)
         self.table.show()
-        return "Measured; point at a number for its meaning."
+        yield "Measured; point at a number for its meaning."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
+    from ..layers import LayerData
     from ..progress import Progress
 
 _STAGES = {
@@ -335,20 +337,36 @@ class DeblurWidget(WorkDock):
         if event.preview is not None:
             self._show_preview(event.preview)
 
-    def take_result(self, layers: Any) -> str:
+    def take_result(self, result: Any) -> Iterator[str]:
         """Add the layers; those of a stack are there already, and what comes are problems."""
         if self._view is not None:
-            return self._show_view(layers)
-        if self._stack is not None:
-            return " ".join(["Done.", *map(str, layers)])
+            yield self._show_view(result)
+        elif self._stack is not None:
+            yield " ".join(["Done.", *map(str, result)])
+        else:
+            yield from self._add_layers(result)
+
+    def _add_layers(self, layers: list[LayerData]) -> Iterator[str]:
         assert self._source is not None
-        self._remove_preview()
-        added = add_layers(self._viewer, layers, self._source)
+        added = []
+        preview, self._preview = self._preview, None
+        if preview is not None and preview in self._viewer.layers:
+            # It becomes the result: to remove a layer takes napari a fifth of a second.
+            (data, keywords, _), *layers = layers
+            preview.data = data
+            for name in ("scale", "translate", "name", "metadata"):
+                setattr(preview, name, keywords[name])
+            added.append(preview)
+            yield "Adding the layers"
+        for layer in add_layers(self._viewer, layers, self._source):
+            added.append(layer)
+            yield "Adding the layers"
+        self._viewer.layers.selection.active = added[0]
         trajectory = trajectory_of(added[-1])
         assert trajectory is not None
         spatial = self._source.spatial
         words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
-        return (
+        yield (
             f"Done. {words}. Show the layer that ends in 'sequence' and move the time slider to "
             "see it."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -278,11 +279,12 @@ class SimulateWidget(WorkDock):
         self._source = source
         self.start(f"Shaking {source.name}", lambda: shake_work(source, chosen))
 
-    def take_result(self, layers: list[LayerData]) -> str:
+    def take_result(self, layers: list[LayerData]) -> Iterator[str]:
         """Add the layers."""
         assert self._source is not None
         shaken, _ = add_layers(self._viewer, layers, self._source)
-        return f"Done. Deblur the layer '{shaken.name}' and compare with the sharp picture."
+        self._viewer.layers.selection.active = shaken
+        yield f"Done. Deblur the layer '{shaken.name}' and compare with the sharp picture."
 
     def cleared(self) -> None:
         """Let the picture go."""
