@@ -12,7 +12,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QPushButton,
     QSpinBox,
@@ -39,7 +38,7 @@ from ..readout import summary
 from ..stacks import PlaneDone, channels_steps, stack_steps
 from ..units import pixel_size
 from .model_choice import ModelChoice
-from .parts import LayerChoice, camera_of
+from .parts import Choice, LayerChoice, camera_of
 from .work import deblur_work, explain
 from .work_dock import WorkDock
 
@@ -99,7 +98,7 @@ class DeblurWidget(WorkDock):
         self.layer_choice.listed.connect(self.update_button)
         self.layer_choice.changed.connect(self._layer_changed)
 
-        self.planes = QComboBox()
+        self.planes = Choice()
         self.planes.addItems(["the one shown", "all, one by one", "all, together"])
         self.planes.setToolTip(
             "Of a stack: only the plane shown; all one by one, as slices or time points that moved "
@@ -107,7 +106,7 @@ class DeblurWidget(WorkDock):
             "from the one shown."
         )
 
-        self.camera_choice = QComboBox()
+        self.camera_choice = Choice()
         self.camera_choice.addItems(["camera", "camera, px", "camera, mm", "microscope"])
         self.camera_choice.setToolTip(
             "A camera that rotated: its focal length is taken as the longer side of the picture, "
@@ -159,7 +158,7 @@ class DeblurWidget(WorkDock):
             "measures it. Higher gives smoother results."
         )
 
-        self.light = QComboBox()
+        self.light = Choice()
         self.light.addItem("encoded", False)
         self.light.addItem("linear (sRGB)", True)
         self.light.setToolTip(
@@ -404,7 +403,7 @@ def _is_shapes(layer: Layer) -> bool:
     return isinstance(layer, Shapes)
 
 
-class _DeviceChoice(QComboBox):
+class _DeviceChoice(Choice):
     """Devices that exist; PyTorch, which knows them, is imported when the list is opened."""
 
     def __init__(self, preferred: str = "auto") -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
@@ -24,7 +23,7 @@ from ..errors import Blur2SeqError, OptionError
 from ..layers import LayerData, Source, add_layers, read_source, shaken_layers
 from ..progress import Steps
 from ..trajectory import Trajectory
-from .parts import LayerChoice
+from .parts import Choice, LayerChoice
 from .work_dock import WorkDock
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class SimulateWidget(WorkDock):
             "The sharp picture to shake. Of a stack, the plane that the viewer shows."
         )
         self.layer_choice.listed.connect(self.update_button)
-        self.motion = QComboBox()
+        self.motion = Choice()
         self.motion.addItems(["hand tremor", "from a file"])
         self.motion.setToolTip(
             "Simulated tremor of a hand, or a trajectory or gyroscope recording from a file."
@@ -179,7 +178,7 @@ class SimulateWidget(WorkDock):
         self.begin = _number(
             0, 1e6, 0, " s", "Start of the exposure within a gyroscope recording.", decimals=3
         )
-        self.axes = QComboBox()
+        self.axes = Choice()
         self.axes.addItems(list(_AXES))
         self.axes.setToolTip(
             "How the gyroscope was mounted: the camera's axes are x right, y down, z into the "
@@ -191,7 +190,7 @@ class SimulateWidget(WorkDock):
         self.noise = _number(
             0, 50, 1, " %", "Standard deviation of noise added, in percent of the range."
         )
-        self.light = QComboBox()
+        self.light = Choice()
         self.light.addItem("encoded", False)
         self.light.addItem("linear (sRGB)", True)
         self.light.setToolTip(
