@@ -186,7 +186,9 @@ class Form(QScrollArea):
 
     def sizeHint(self) -> QSize:
         """Asked anew by the layout when the theme changes."""
-        return QSize(max(_USUAL_WIDTH, self._width()), self.widget().sizeHint().height())
+        # The theme gives it a frame.
+        height = self.widget().sizeHint().height() + 2 * self.frameWidth()
+        return QSize(max(_USUAL_WIDTH, self._width()), height)
 
     def minimumSizeHint(self) -> QSize:
         """A few rows."""
