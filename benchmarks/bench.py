@@ -211,7 +211,8 @@ def event_loop(side: int) -> None:
     """Print how long the viewer's event loop is blocked while a picture is deblurred.
 
     A timer is to fire every 5 ms; the gaps between its firings beyond that are what a user
-    feels. Needs napari and a display.
+    feels. How long the viewer's thread computed in a gap does not depend on what else the
+    machine does. Needs napari and a display.
     """
     import napari
     from qtpy.QtCore import QEventLoop, QTimer
@@ -227,10 +228,10 @@ def event_loop(side: int) -> None:
     viewer.add_image(blurry)
     widget = DeblurWidget(viewer)
     viewer.window.add_dock_widget(widget)
-    fired: list[float] = []
+    fired: list[tuple[float, float]] = []
     timer = QTimer()
     timer.setInterval(5)
-    timer.timeout.connect(lambda: fired.append(time.perf_counter()))
+    timer.timeout.connect(lambda: fired.append((time.perf_counter(), time.thread_time())))
     loop = QEventLoop()
     QTimer.singleShot(2000, loop.quit)  # the viewer draws itself first
     loop.exec()
@@ -240,13 +241,13 @@ def event_loop(side: int) -> None:
     widget.run()
     loop.exec()
     seconds = time.perf_counter() - start
-    gaps = 1e3 * np.diff(fired)
+    gaps, busy = 1e3 * np.diff(fired, axis=0).T
     print(f"{widget.stage.text()}")
-    print("| event loop while deblurring | longest ms | 99.9 % ms | median ms | over 200 ms | s |")
+    print("| event loop while deblurring | longest ms | busy ms | 99.9 % ms | over 200 ms | s |")
     print("|---|---|---|---|---|---|")
     print(
-        f"| {side}x{side}x3 | {gaps.max():.0f} | {np.quantile(gaps, 0.999):.0f} | "
-        f"{np.median(gaps):.0f} | {(gaps > 200).sum()} | {seconds:.0f} |"
+        f"| {side}x{side}x3 | {gaps.max():.0f} | {busy.max():.0f} | "
+        f"{np.quantile(gaps, 0.999):.0f} | {(gaps > 200).sum()} | {seconds:.0f} |"
     )
     viewer.close()
 

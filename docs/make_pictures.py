@@ -16,7 +16,8 @@ from typing import Any
 import napari
 import numpy as np
 from imageio.v3 import imwrite
-from qtpy.QtCore import QEventLoop, QTimer
+from napari._qt.utils import QImg2array
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QWidget
 
 IMAGES = Path(__file__).parent / "images"
@@ -66,17 +67,21 @@ def close(viewer: napari.Viewer, widget: QWidget) -> None:
     settle(300)
 
 
+def save(picture: np.ndarray, name: str) -> None:
+    """Write a picture of the documentation."""
+    IMAGES.mkdir(exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    imwrite(path, np.ascontiguousarray(picture[..., :3]))
+    print(path, flush=True)
+
+
 def take(viewer: napari.Viewer, name: str) -> None:
     """Save the window, after a look at whether its canvas shows anything."""
     settle()
     canvas = viewer.screenshot(canvas_only=True, flash=False)
     if canvas[..., :3].std() <= 5:
         sys.exit("The canvas is black: use Qt's xcb platform on a display with OpenGL.")
-    window = viewer.screenshot(canvas_only=False, flash=False)
-    IMAGES.mkdir(exist_ok=True)
-    path = IMAGES / f"{name}.png"
-    imwrite(path, np.ascontiguousarray(window[..., :3]))
-    print(path, flush=True)
+    save(viewer.screenshot(canvas_only=False, flash=False), name)
 
 
 def shaken_coffee(viewer: napari.Viewer) -> QWidget:
@@ -144,15 +149,97 @@ def viewer() -> None:
     widget = dock(viewer, "Deblur")
     viewer.reset_view()
     wait_for(widget, widget.run)
-    # The blurry picture beside the result.
-    blurry = viewer.layers[0]
-    blurry.translate = (0, -1.04 * blurry.data.shape[1])
-    viewer.reset_view()
+    put_beside(viewer)
     take(viewer, "viewer")
     viewer.close()
 
 
-PICTURES = {f.__name__: f for f in (simulate, trajectory, kernels, comparison, viewer)}
+def put_beside(viewer: napari.Viewer) -> None:
+    """Move the blurry picture, the lowest layer, to the left of the result."""
+    blurry = viewer.layers[0]
+    blurry.translate = (0, -1.04 * blurry.data.shape[1])
+    viewer.reset_view()
+
+
+def night() -> None:
+    """A rocket at night with lamps ten times as bright as white, before and after."""
+    from skimage.data import rocket
+
+    import napari_blur2seq as b2s
+
+    light = (rocket() / 255.0) ** 2.2
+    light += 10 * np.clip(light - 0.9, 0, None) / 0.1
+    motion = b2s.shake.simulate_tremor(light.shape, extent=14.0, seed=7)
+    seen = np.asarray(b2s.blur(light, motion)).clip(0, 1) ** (1 / 2.2)
+    noise = np.random.default_rng(7).normal(0, 0.01, seen.shape)
+    viewer = new_viewer()
+    viewer.add_image(((seen + noise).clip(0, 1) * 255).round().astype(np.uint8), name="night")
+    widget = dock(viewer, "Deblur")
+    viewer.reset_view()
+    wait_for(widget, widget.run)
+    viewer.layers["night trajectory"].visible = False
+    put_beside(viewer)
+    take(viewer, "night")
+    viewer.close()
+
+
+def gallery() -> None:
+    """Two photographs, a micrograph and a really shaken photograph, before and after."""
+    from skimage.data import camera
+
+    import napari_blur2seq as b2s
+
+    viewer = new_viewer()
+    widget = dock(viewer, "Deblur")
+    pairs = []
+    for name in ("photograph", "clock", "camera", "micrograph"):
+        viewer.layers.clear()
+        if name == "camera":
+            motion = b2s.shake.simulate_tremor(camera().shape, extent=25.0, seed=7)
+            viewer.add_image(np.asarray(b2s.blur(camera(), motion, noise=0.01)))
+        else:
+            viewer.open_sample("napari-blur2seq", name)
+        microscope = name == "micrograph"
+        widget.camera_choice.setCurrentIndex(widget.camera_choice.count() - 1 if microscope else 0)
+        wait_for(widget, widget.run)
+        pairs.append([layer.data for layer in viewer.layers[:2]])
+    close(viewer, widget)
+    viewer.layers.clear()
+    # Two pairs a row, all pictures of the same width.
+    width, gap, top = 350, 8, 0.0
+    for row in (pairs[:2], pairs[2:]):
+        left, bottom = 0, top
+        for picture in (*row[0], *row[1]):
+            scale = width / picture.shape[1]
+            viewer.add_image(picture, scale=(scale, scale), translate=(top, left))
+            left += width + gap
+            bottom = max(bottom, top + scale * picture.shape[0])
+        top = bottom + gap
+    settle()
+    save(viewer.export_figure(scale_factor=0.6, flash=False), "gallery")
+    viewer.close()
+
+
+def preferences() -> None:
+    """The plugin's page of napari's preferences."""
+    from napari_blur2seq.layers import plugin_settings
+
+    viewer = new_viewer()
+    plugin_settings()
+    dialog = viewer.window._open_preferences_dialog()
+    (page,) = dialog._list.findItems("Blur2seq", Qt.MatchFlag.MatchExactly)
+    dialog._list.setCurrentItem(page)
+    dialog.resize(1100, 640)
+    settle()
+    save(QImg2array(dialog.grab().toImage()), "preferences")
+    dialog.reject()
+    viewer.close()
+
+
+PICTURES = {
+    f.__name__: f
+    for f in (simulate, trajectory, kernels, comparison, viewer, night, gallery, preferences)
+}
 
 
 def main(*names: str) -> None:

@@ -98,6 +98,25 @@ def test_a_dock_is_closed_while_layers_come_and_go(viewer, title):
     viewer.theme = "light"
 
 
+def test_what_does_not_fit_in_a_choice_is_in_its_tool_tip(qtbot, viewer):
+    from qtpy.QtCore import QEvent, QPoint
+    from qtpy.QtGui import QHelpEvent
+    from qtpy.QtWidgets import QApplication, QToolTip
+
+    from napari_blur2seq._qt.parts import LayerChoice
+
+    choice = LayerChoice(viewer, lambda layer: layer.name.startswith("a picture"))
+    qtbot.addWidget(choice)
+    choice.setToolTip("The picture.")
+    choice.resize(120, choice.sizeHint().height())
+    choice.show()
+    QApplication.sendEvent(choice, QHelpEvent(QEvent.Type.ToolTip, QPoint(5, 5), QPoint(5, 5)))
+    assert QToolTip.text() == f"{viewer.layers[0].name}\n\nThe picture."
+    viewer.layers[0].name = "a picture"
+    QApplication.sendEvent(choice, QHelpEvent(QEvent.Type.ToolTip, QPoint(5, 5), QPoint(5, 5)))
+    assert QToolTip.text() == "The picture."
+
+
 def test_opening_all_docks_imports_nothing_heavy():
     code = f"""
 import sys

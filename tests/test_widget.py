@@ -170,7 +170,7 @@ def test_a_large_sequence_stays_lazy(qtbot, viewer, fake, monkeypatch):
     np.testing.assert_array_equal(np.asarray(large.data), small.data)
 
 
-def test_previews_are_shown_and_go_away(qtbot, viewer, fake):
+def test_the_preview_becomes_the_result(qtbot, viewer, fake):
     image = viewer.add_image(PICTURE, name="shot")
     widget = docked(viewer)
     start_and_hold(qtbot, widget, fake)
@@ -181,6 +181,32 @@ def test_previews_are_shown_and_go_away(qtbot, viewer, fake):
     with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
         fake.go_on()
     assert names(viewer) == ["shot", "shot deblurred", "shot sequence", "shot trajectory"]
+    assert viewer.layers["shot deblurred"] is preview is viewer.layers.selection.active
+    np.testing.assert_array_equal(preview.data, 255 - PICTURE)
+    np.testing.assert_array_equal(preview.data_to_world((39, 47)), image.data_to_world((39, 47)))
+
+
+def test_a_preview_that_the_user_removes_is_not_missed(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    viewer.layers.remove("shot (deblurring ...)")
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        fake.go_on()
+    assert names(viewer) == ["shot", "shot deblurred", "shot sequence", "shot trajectory"]
+    assert_ready(widget)
+
+
+def test_it_is_too_late_to_cancel_when_layers_are_added(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    viewer.layers.events.inserted.connect(
+        lambda event: widget.cancel() if len(viewer.layers) == 3 else None
+    )
+    run_to_end(qtbot, widget)
+    assert names(viewer) == ["shot", "shot deblurred", "shot sequence", "shot trajectory"]
+    assert widget.stage.text().startswith("Done.")
+    assert_ready(widget)
 
 
 def test_at_most_five_previews_a_second():

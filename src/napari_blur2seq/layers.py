@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -619,26 +619,21 @@ def preview_layer(preview: NDArray[Any], source: Source) -> LayerData:
     )
 
 
-def add_layers(viewer: ViewerModel, layers: Iterable[LayerData], source: Source) -> list[Layer]:
-    """Add layer data tuples to a viewer and show them as they are meant.
+def add_layers(viewer: ViewerModel, layers: Iterable[LayerData], source: Source) -> Iterator[Layer]:
+    """Add layer data tuples to a viewer, one at each step, and show them as they are meant.
 
-    A new time slider is put on the last pose, so that the whole path is visible, and the
-    first layer is made the active one.
+    A new time slider is put on the last pose, so that the whole path is visible.
     """
     from napari.layers import Layer
 
     axes = viewer.dims.ndim
-    added = []
     for data, keywords, kind in layers:
         layer = Layer.create(data, keywords, kind)
         if kind == "image":
             layer.contrast_limits_range = source.contrast_limits_range
-        added.append(viewer.add_layer(layer))
+        yield viewer.add_layer(layer)
     if viewer.dims.ndim > axes:
         viewer.dims.set_current_step(0, viewer.dims.nsteps[0] - 1)
-    if added:
-        viewer.layers.selection.active = added[0]
-    return added
 
 
 def _tracks(

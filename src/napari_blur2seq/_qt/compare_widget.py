@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QComboBox,
     QHeaderView,
     QPushButton,
     QSlider,
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from .. import compare
 from ..errors import Blur2SeqError
 from ..layers import Source, is_trajectory, read_source, trajectory_of
-from .parts import LayerChoice, camera_of, grid_of
+from .parts import Choice, LayerChoice, camera_of, grid_of
 from .work_dock import WorkDock
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CompareWidget(WorkDock):
         self.first.setToolTip("The picture on the left, or shown first.")
         self.second = LayerChoice(viewer, self._is_picture)
         self.second.setToolTip("The picture on the right, or shown second.")
-        self.mode = QComboBox()
+        self.mode = Choice()
         self.mode.addItems(["swipe line", "blink", "side by side", "difference"])
         self.mode.setToolTip(
             "Swipe: drag the line in the canvas, or the slider below. Blink: one after the other. "
@@ -369,12 +369,12 @@ class CompareWidget(WorkDock):
             ),
         )
 
-    def take_result(self, rows: list[compare.Row]) -> str:
+    def take_result(self, rows: list[compare.Row]) -> Iterator[str]:
         """Fill the table."""
         self.table.setRowCount(len(rows))
         for i, row in enumerate(rows):
             name = f"{row.name} ({row.unit})" if row.unit else row.name
-            texts = [name, *("-" if value is None else f"{value:.3g}" for value in row.values)]
+            texts = [name, *map(_number, row.values)]
             for j, text in enumerate(texts):
                 item = QTableWidgetItem(text)
                 item.setToolTip(row.meaning)
@@ -383,4 +383,10 @@ class CompareWidget(WorkDock):
         header = self.table.horizontalHeader().sizeHint().height()
         self.table.setFixedHeight(rows_height + header + 4)
         self.table.show()
-        return "Measured; point at a number for its meaning."
+        yield "Measured; point at a number for its meaning."
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "∞" if math.isinf(value) else f"{value:.3g}"

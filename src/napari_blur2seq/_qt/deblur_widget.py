@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QPushButton,
     QSpinBox,
@@ -38,7 +38,7 @@ from ..readout import summary
 from ..stacks import PlaneDone, channels_steps, stack_steps
 from ..units import pixel_size
 from .model_choice import ModelChoice
-from .parts import LayerChoice, camera_of
+from .parts import Choice, LayerChoice, camera_of
 from .work import deblur_work, explain
 from .work_dock import WorkDock
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
+    from ..layers import LayerData
     from ..progress import Progress
 
 _STAGES = {
@@ -97,7 +98,7 @@ class DeblurWidget(WorkDock):
         self.layer_choice.listed.connect(self.update_button)
         self.layer_choice.changed.connect(self._layer_changed)
 
-        self.planes = QComboBox()
+        self.planes = Choice()
         self.planes.addItems(["the one shown", "all, one by one", "all, together"])
         self.planes.setToolTip(
             "Of a stack: only the plane shown; all one by one, as slices or time points that moved "
@@ -105,7 +106,7 @@ class DeblurWidget(WorkDock):
             "from the one shown."
         )
 
-        self.camera_choice = QComboBox()
+        self.camera_choice = Choice()
         self.camera_choice.addItems(["camera", "camera, px", "camera, mm", "microscope"])
         self.camera_choice.setToolTip(
             "A camera that rotated: its focal length is taken as the longer side of the picture, "
@@ -157,7 +158,7 @@ class DeblurWidget(WorkDock):
             "measures it. Higher gives smoother results."
         )
 
-        self.light = QComboBox()
+        self.light = Choice()
         self.light.addItem("encoded", False)
         self.light.addItem("linear (sRGB)", True)
         self.light.setToolTip(
@@ -335,20 +336,36 @@ class DeblurWidget(WorkDock):
         if event.preview is not None:
             self._show_preview(event.preview)
 
-    def take_result(self, layers: Any) -> str:
+    def take_result(self, result: Any) -> Iterator[str]:
         """Add the layers; those of a stack are there already, and what comes are problems."""
         if self._view is not None:
-            return self._show_view(layers)
-        if self._stack is not None:
-            return " ".join(["Done.", *map(str, layers)])
+            yield self._show_view(result)
+        elif self._stack is not None:
+            yield " ".join(["Done.", *map(str, result)])
+        else:
+            yield from self._add_layers(result)
+
+    def _add_layers(self, layers: list[LayerData]) -> Iterator[str]:
         assert self._source is not None
-        self._remove_preview()
-        added = add_layers(self._viewer, layers, self._source)
+        added = []
+        preview, self._preview = self._preview, None
+        if preview is not None and preview in self._viewer.layers:
+            # It becomes the result: to remove a layer takes napari a fifth of a second.
+            (data, keywords, _), *layers = layers
+            preview.data = data
+            for name in ("scale", "translate", "name", "metadata"):
+                setattr(preview, name, keywords[name])
+            added.append(preview)
+            yield "Adding the layers"
+        for layer in add_layers(self._viewer, layers, self._source):
+            added.append(layer)
+            yield "Adding the layers"
+        self._viewer.layers.selection.active = added[0]
         trajectory = trajectory_of(added[-1])
         assert trajectory is not None
         spatial = self._source.spatial
         words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
-        return (
+        yield (
             f"Done. {words}. Show the layer that ends in 'sequence' and move the time slider to "
             "see it."
         )
@@ -386,7 +403,7 @@ def _is_shapes(layer: Layer) -> bool:
     return isinstance(layer, Shapes)
 
 
-class _DeviceChoice(QComboBox):
+class _DeviceChoice(Choice):
     """Devices that exist; PyTorch, which knows them, is imported when the list is opened."""
 
     def __init__(self, preferred: str = "auto") -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QLabel,
     QPushButton,
@@ -27,7 +26,7 @@ from ..layers import (
     place_of_tracks,
     trajectory_of,
 )
-from .parts import Form, LayerChoice
+from .parts import Choice, Form, LayerChoice
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -55,7 +54,7 @@ class KernelWidget(QWidget):
         self._field: Layer | None = None
         self.trajectory_choice = LayerChoice(napari_viewer, is_trajectory)
         self.trajectory_choice.setToolTip("The camera motion whose blur is drawn.")
-        self.kind = QComboBox()
+        self.kind = Choice()
         self.kind.addItems(["paths over time", "kernels"])
         self.kind.setToolTip(
             "Paths show the order of the motion by colour, from blue to red; kernels how long the "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
@@ -15,6 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..layers import plugin_settings
+from .parts import Choice
 
 _MODELS = (("built-in", "built-in"), ("authors' checkpoints", "official"))
 _FILTER = "PyTorch checkpoints (*.pkl *.pth *.pt *.ckpt);;All files (*)"
@@ -32,14 +32,9 @@ class ModelChoice(QWidget):
             "The built-in model needs nothing. For the networks of Blur2seq's authors, give the "
             "two checkpoint files that they publish."
         )
-        self.choice = QComboBox()
+        self.choice = Choice()
         for text, name in _MODELS:
             self.choice.addItem(text, name)
-        # The longest name must not widen the dock.
-        self.choice.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.choice.setMinimumContentsLength(8)
         self.choice.setToolTip(self.toolTip())
         self.trajectory_file = _FileField("Trajectory network")
         self.restoration_file = _FileField("Restoration network")

@@ -8,11 +8,27 @@ from typing import TYPE_CHECKING, Any
 from napari.utils import cancelable_progress
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
+
+
+# Of a dock, in px: names of layers and the dock's own title are mostly seen whole.
+_USUAL_WIDTH = 300
 
 
 def camera_of(viewer: Viewer) -> Any:
@@ -25,7 +41,47 @@ def grid_of(viewer: Viewer) -> Any:
     return getattr(viewer, "canvas", viewer).grid
 
 
-class LayerChoice(QComboBox):
+class Choice(QComboBox):
+    """A choice that its longest text does not widen: what does not fit is in the tool tip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+
+    def _styled(self) -> tuple[QStyleOptionComboBox, str]:
+        """How it is drawn, and its text with dots in the middle where it is too long."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        space = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            self,
+        )
+        # The label is drawn one pixel inside.
+        text = self.fontMetrics().elidedText(
+            option.currentText, Qt.TextElideMode.ElideMiddle, space.width() - 2
+        )
+        return option, text
+
+    def paintEvent(self, event: Any) -> None:
+        """Qt cuts a text that is too long off."""
+        painter = QStylePainter(self)
+        option, text = self._styled()
+        option.currentText = text
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def event(self, event: Any) -> bool:
+        """Tell the whole text first."""
+        if event.type() == QEvent.Type.ToolTip and self._styled()[1] != self.currentText():
+            QToolTip.showText(event.globalPos(), f"{self.currentText()}\n\n{self.toolTip()}", self)
+            return True
+        return bool(super().event(event))
+
+
+class LayerChoice(Choice):
     """The layers of a viewer that are fit for something, kept up to date.
 
     Parameters
@@ -56,8 +112,6 @@ class LayerChoice(QComboBox):
         self._none = none
         self._layers: list[Layer | None] = []
         self._last: Layer | None = None
-        # A long name must not widen the dock.
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.currentIndexChanged.connect(self._tell)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
@@ -132,7 +186,9 @@ class Form(QScrollArea):
 
     def sizeHint(self) -> QSize:
         """Asked anew by the layout when the theme changes."""
-        return QSize(self._width(), self.widget().sizeHint().height())
+        # The theme gives it a frame.
+        height = self.widget().sizeHint().height() + 2 * self.frameWidth()
+        return QSize(max(_USUAL_WIDTH, self._width()), height)
 
     def minimumSizeHint(self) -> QSize:
         """A few rows."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
@@ -23,7 +23,7 @@ from ..errors import Blur2SeqError, OptionError
 from ..layers import LayerData, Source, add_layers, read_source, shaken_layers
 from ..progress import Steps
 from ..trajectory import Trajectory
-from .parts import LayerChoice
+from .parts import Choice, LayerChoice
 from .work_dock import WorkDock
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class SimulateWidget(WorkDock):
             "The sharp picture to shake. Of a stack, the plane that the viewer shows."
         )
         self.layer_choice.listed.connect(self.update_button)
-        self.motion = QComboBox()
+        self.motion = Choice()
         self.motion.addItems(["hand tremor", "from a file"])
         self.motion.setToolTip(
             "Simulated tremor of a hand, or a trajectory or gyroscope recording from a file."
@@ -178,7 +178,7 @@ class SimulateWidget(WorkDock):
         self.begin = _number(
             0, 1e6, 0, " s", "Start of the exposure within a gyroscope recording.", decimals=3
         )
-        self.axes = QComboBox()
+        self.axes = Choice()
         self.axes.addItems(list(_AXES))
         self.axes.setToolTip(
             "How the gyroscope was mounted: the camera's axes are x right, y down, z into the "
@@ -190,7 +190,7 @@ class SimulateWidget(WorkDock):
         self.noise = _number(
             0, 50, 1, " %", "Standard deviation of noise added, in percent of the range."
         )
-        self.light = QComboBox()
+        self.light = Choice()
         self.light.addItem("encoded", False)
         self.light.addItem("linear (sRGB)", True)
         self.light.setToolTip(
@@ -278,11 +278,12 @@ class SimulateWidget(WorkDock):
         self._source = source
         self.start(f"Shaking {source.name}", lambda: shake_work(source, chosen))
 
-    def take_result(self, layers: list[LayerData]) -> str:
+    def take_result(self, layers: list[LayerData]) -> Iterator[str]:
         """Add the layers."""
         assert self._source is not None
         shaken, _ = add_layers(self._viewer, layers, self._source)
-        return f"Done. Deblur the layer '{shaken.name}' and compare with the sharp picture."
+        self._viewer.layers.selection.active = shaken
+        yield f"Done. Deblur the layer '{shaken.name}' and compare with the sharp picture."
 
     def cleared(self) -> None:
         """Let the picture go."""

@@ -12,7 +12,6 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QLabel,
     QListWidget,
@@ -30,7 +29,7 @@ from ..layers import is_trajectory, spread_of, trajectory_of
 from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
 from ..units import pixel_size
 from ..writers import write_sequence
-from .parts import Form
+from .parts import Choice, Form
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -104,14 +103,11 @@ class TrajectoryWidget(QWidget):
         self.choice.setMinimumWidth(120)
         self.choice.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.choice.itemChanged.connect(self._draw)
-        self.unit = QComboBox()
+        self.unit = Choice()
         self.unit.addItems(list(_UNITS))
         self.unit.setToolTip(
             "Degrees of rotation, or how far each rotation alone moves the corner of the picture: "
             "in px, or in micrometres where the layer has units of length."
-        )
-        self.unit.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.unit.currentIndexChanged.connect(self._draw)
         self.align = QCheckBox("same &direction of time")

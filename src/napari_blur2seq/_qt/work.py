@@ -35,6 +35,9 @@ def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T |
     PyTorch's modes belong to the thread, and the memory is free when the work is reported
     as finished.
     """
+    # Tracks need it, and its import would block the viewer for half a second.
+    import pandas  # noqa: F401
+
     generator = steps()
     try:
         while not stop.is_set():

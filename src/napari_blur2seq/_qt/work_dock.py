@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Signal
+from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _log = logging.getLogger(__name__)
+# For the viewer to draw and to answer between two layers.
+_PAUSE_MS = 20
 
 
 class WorkDock(QWidget):
@@ -57,6 +59,7 @@ class WorkDock(QWidget):
         self._stop = threading.Event()
         self._bar: ActivityBar | None = None
         self._end: Callable[[], None] | None = None
+        self._taking: Iterator[str] | None = None
         self._percent = 0
         self._moving_bar = False
         self.form = Form()
@@ -99,8 +102,11 @@ class WorkDock(QWidget):
         """An event of the work came."""
         self.stage.setText(event.message)
 
-    def take_result(self, result: Any) -> str:
-        """The work has ended well; what it returned. Returns the line to show."""
+    def take_result(self, result: Any) -> Iterator[str]:
+        """The work has ended well; what it returned. Yields lines to show.
+
+        After each, the viewer has time to draw.
+        """
         raise NotImplementedError
 
     def cleared(self) -> None:
@@ -159,8 +165,8 @@ class WorkDock(QWidget):
         worker.start()
 
     def cancel(self) -> None:
-        """Stop the work after the current step."""
-        if self.working:
+        """Stop the work after the current step; too late when its result is being shown."""
+        if self.working and self._taking is None:
             self._stop.set()
             self.run_button.setEnabled(False)
             self.run_button.setText("Cancelling ...")
@@ -192,7 +198,7 @@ class WorkDock(QWidget):
     def _on_returned(self, result: Any) -> None:
         # It may have been cancelled after the work was done.
         if result is not None and not self._stop.is_set():
-            self.stage.setText(self.take_result(result))
+            self._taking = self.take_result(result)
 
     def _on_error(self, error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, WorkError) else error
@@ -203,6 +209,21 @@ class WorkDock(QWidget):
         show_error(sentence)
 
     def _on_finished(self) -> None:
+        """Take the result, one step at a time."""
+        try:
+            line = next(self._taking or iter(()), None)
+        except BaseException:
+            self._finish()
+            raise
+        if line is None:
+            self._finish()
+        else:
+            self.run_button.setEnabled(False)
+            self.stage.setText(line)
+            QTimer.singleShot(_PAUSE_MS, self._on_finished)
+
+    def _finish(self) -> None:
+        self._taking = None
         if self._end is not None:
             self.destroyed.disconnect(self._end)
         bar, self._bar = self._bar, None
