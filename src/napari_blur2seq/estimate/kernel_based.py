@@ -24,7 +24,7 @@ from ..progress import Progress, Steps, announced, within
 from ..restoration.half_quadratic import SATURATED, estimate_noise
 from ..trajectory import Trajectory
 from .curve import fit, to_trajectory
-from .judge import Verdict, ranked, verdict_steps
+from .judge import Verdict, verdict_steps
 from .kernel_network import network_curve
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
@@ -33,7 +33,7 @@ from .uniform import MAX_SIZE, uniform_kernel
 # Ridge and share of edges of the kernels; none is best for all pictures.
 WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
-_REFINED = 2
+_REFINED = 3
 _JUDGED_SIDE = 512
 DENSE = 64
 # Kernels are found and curves judged in a smaller picture than the last fit's.
@@ -132,11 +132,6 @@ class _Hypothesis:
     verdict: Verdict
 
 
-def _sorted(hypotheses: list[_Hypothesis]) -> list[_Hypothesis]:
-    """Best first."""
-    return [hypotheses[i] for i in ranked([h.verdict for h in hypotheses])]
-
-
 def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
     for fraction, kernel in uniform_kernel(view.grey, view.mask, ridge, edges, size):
@@ -227,7 +222,7 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
         first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
-    first = _sorted(first)
+    first.sort(key=lambda h: -h.verdict.score)
     best = first[0]
     hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
     for i, start in enumerate(first[:_REFINED]):
@@ -235,7 +230,7 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
         refining = _refine_steps(fine, start.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
         hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, middle)))
-    chosen = _sorted(hypotheses)[0]
+    chosen = max(hypotheses, key=lambda h: h.verdict.score)
     motion = to_trajectory(chosen.curve, fine.camera, DENSE)
     moves = motion.extent > 0 and chosen.verdict.gain > _LEAST_GAIN
     # The same motion found in another way.

@@ -104,7 +104,7 @@ def uniform_kernel(
 
 def _between(ends: tuple[float, float], share: float) -> float:
     """From one end to the other by equal factors."""
-    return ends[0] ** (1 - share) * ends[1] ** share
+    return float(ends[0] ** (1 - share) * ends[1] ** share)
 
 
 def _reduced(image: Tensor, scale: float) -> Tensor:

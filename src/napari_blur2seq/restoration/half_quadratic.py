@@ -19,6 +19,7 @@ non-uniform camera shake*, ICCV 2011, for the tiles.)
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -40,8 +41,9 @@ _LEAST_BLIND_SIGMA = 0.01
 _PREVIEW_SIDE = 1024
 
 
-class Prior(Protocol):
-    """A denoiser, and the steps of splitting that suit it.
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of splitting that suit a prior.
 
     Attributes
     ----------
@@ -51,15 +53,21 @@ class Prior(Protocol):
         Noise level of the first denoising; the last is that of the picture.
     strength : float
         Factor on the weight of the prior in the data step.
-    blind_factor : float
-        Factor on the noise when the trajectory is estimated: its errors, fractions of a
-        pixel, act like noise.
+    noise_factor : float
+        Factor on the noise: errors of the trajectory, fractions of a pixel, act like noise.
     """
 
     iterations: int
     first_sigma: float
-    strength: float
-    blind_factor: float
+    strength: float = 1.0
+    noise_factor: float = 1.0
+
+
+class Prior(Protocol):
+    """A denoiser, and its schedules for a known and for an estimated trajectory."""
+
+    known: Schedule
+    blind: Schedule
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
@@ -168,9 +176,11 @@ def restore_steps(
     """
     height, width = image.shape[-2:]
     sigma = max(estimate_noise(image) if noise is None else noise, _LEAST_SIGMA)
+    schedule = prior.blind if blind else prior.known
+    sigma *= schedule.noise_factor
     if blind:
-        sigma = max(sigma * prior.blind_factor, _LEAST_BLIND_SIGMA)
-    iterations = prior.iterations
+        sigma = max(sigma, _LEAST_BLIND_SIGMA)
+    iterations = schedule.iterations
     corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
     margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4
     larger = extended_trajectory(trajectory, margin)
@@ -180,7 +190,7 @@ def restore_steps(
     mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
     saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
     z = observed
-    sigmas = np.geomspace(max(prior.first_sigma, sigma), sigma, iterations)
+    sigmas = np.geomspace(max(schedule.first_sigma, sigma), sigma, iterations)
     inner = slice(margin, -margin)
     for k, level in enumerate(sigmas):
         part = 1 / iterations
@@ -192,7 +202,7 @@ def restore_steps(
         residual = (observed - reblurred[0]) * mask
         # Above the clipping level any value is right: only a shortfall is a residual.
         residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
-        ridge = prior.strength * float(sigma / level) ** 2
+        ridge = schedule.strength * float(sigma / level) ** 2
         u = z + (
             yield from announced(
                 inverse(residual, ridge), "restore", start + 0.2 * part, start + 0.5 * part, label

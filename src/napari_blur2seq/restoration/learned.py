@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..progress import Parts
 from .denoiser import Denoiser
+from .half_quadratic import Schedule
 from .tiles import filtered
 
 _TILE = 480
@@ -18,10 +19,9 @@ class LearnedPrior:
     Grey pictures are given as three equal channels, averaged again.
     """
 
-    iterations = 6
-    first_sigma = 0.1
-    strength = 0.3
-    blind_factor = 1.0
+    known = Schedule(iterations=6, first_sigma=0.1, strength=0.3)
+    # With a motion that is not quite right, every step adds to the ringing.
+    blind = Schedule(iterations=4, first_sigma=0.05, strength=0.3)
 
     def __init__(self, network: Denoiser) -> None:
         self.network = network

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..fourier import differences, divergence, laplacian
 from ..progress import Parts
+from .half_quadratic import Schedule
 from .tiles import filtered
 
 _TILE = 640
@@ -51,14 +52,12 @@ class SparseGradientPrior:
         Half-quadratic steps of a restoration.
     """
 
-    first_sigma = 0.2
-    strength = 1.0
-    blind_factor = 1.5
-
     def __init__(
         self, weight: float = 3.5, power: float = 0.7, rounds: int = 5, iterations: int = 8
     ) -> None:
-        self.weight, self.power, self.rounds, self.iterations = weight, power, rounds, iterations
+        self.weight, self.power, self.rounds = weight, power, rounds
+        self.known = Schedule(iterations, first_sigma=0.2)
+        self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""

@@ -225,8 +225,8 @@ def quick_restoration(blurry: Tensor, kernels: Tensor, assumed: Tensor) -> tuple
     observed = F.pad(blurry[:, None], (_MARGIN,) * 4, mode="replicate")[:, 0]
     transfer = transfer_functions(kernels, (_FULL, _FULL))
     power = transfer.abs().square()
-    first = assumed.clamp_min(SparseGradientPrior.first_sigma)
     prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
+    first = assumed.clamp_min(prior.known.first_sigma)
     sides = (_FULL, _FULL)
     inside = torch.zeros(sides)
     inside[_INSIDE] = 1
@@ -253,12 +253,14 @@ def _kernels(paths: Tensor) -> Tensor:
     count, poses, _ = paths.shape
     weights = paths.new_full((count, poses), 1 / poses)
     kernels = rasterise(paths, weights, paths.new_ones(count), 2 * _REACH + 5)
-    return kernels / kernels.sum((1, 2), keepdim=True)
+    kernels /= kernels.sum((1, 2), keepdim=True)
+    return kernels
 
 
 def _blurred(pictures: Tensor, kernels: Tensor) -> Tensor:
     sides = (pictures.shape[-2], pictures.shape[-1])
-    return irfft2(rfft2(pictures) * transfer_functions(kernels, sides), s=sides)
+    blurred: Tensor = irfft2(rfft2(pictures) * transfer_functions(kernels, sides), s=sides)
+    return blurred
 
 
 def _error(picture: Tensor, sharp: Tensor) -> Tensor:
@@ -286,7 +288,8 @@ def _error(picture: Tensor, sharp: Tensor) -> Tensor:
     angle = angle + torch.fft.rfftfreq(_FULL) * dx[:, None, None]
     turn = torch.polar(torch.ones_like(angle), -2 * math.pi * angle)
     moved = irfft2(rfft2(sharp) * turn, s=(_FULL, _FULL))[:, *_INSIDE]
-    return (picture - moved).square()
+    error: Tensor = (picture - moved).square()
+    return error
 
 
 def _true_ratio(restored: Tensor, blurry: Tensor) -> Tensor:
