@@ -35,6 +35,7 @@ from ..trajectory import Trajectory
 POSES = 48
 MOST_COEFFICIENTS = 16
 _PAUSE = 20
+_LEAST_TRACED, _MOST_TRACED = 64, 160
 # Standard deviation of the smoothing of kernels, px: they are known no better.
 _SOFTNESS = 0.8
 
@@ -202,6 +203,22 @@ def fit_kernel(kernel: Tensor) -> Tensor:
         )
     )
     return fitted[0]
+
+
+def trace_kernel(kernel: Tensor) -> Tensor:
+    """The curve (without roll) that leaves nothing of a kernel out; shape (N - 1, 3), px.
+
+    Points of equal mass in the order of the shortest open path through them, about two for
+    each px of the longer way across, and all cosine terms that so many points have: where the
+    camera dwells and turns sharply is kept, and so are the kernel's faults.
+    """
+    rows, columns = kernel.nonzero(as_tuple=True)
+    across = int(max(rows.max() - rows.min(), columns.max() - columns.min()))
+    count = min(max(_LEAST_TRACED, 2 * across), _MOST_TRACED)
+    points = _equal_masses(kernel, count)
+    points = points[torch.from_numpy(shortest_path(points.numpy()))]
+    shift = 2 / count * cosine_basis(count, count - 1).T @ (points - points.mean(0))
+    return torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(count - 1)], 1)
 
 
 def _kernel_evidence(kernel: Tensor) -> Evidence:

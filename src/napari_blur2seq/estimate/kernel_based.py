@@ -1,7 +1,7 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
 1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
-   starts (`uniform`), and an ordered curve through each (`kernel_network`).
+   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`).
 2. Rotations, roll included, that join the quadrants (`quadrants`).
 3. The best of all these (`judge`), fitted to the correlations of overlapping
    regions (`regions`).
@@ -23,7 +23,7 @@ from ..metrics import path_error
 from ..progress import Progress, Steps, announced, within
 from ..restoration.half_quadratic import SATURATED, estimate_noise
 from ..trajectory import Trajectory
-from .curve import fit, to_trajectory
+from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
 from .judge import Verdict, verdict_steps
 from .kernel_network import network_curve
 from .quadrants import agreeing, joined, quadrants
@@ -35,6 +35,7 @@ WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 _REFINED = 3
 _JUDGED_SIDE = 512
+# Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
@@ -119,7 +120,7 @@ class _View:
         return _View(self.grey[where], self.mask[where], camera, self.noise)
 
     def verdict_steps(self, curve: Tensor) -> Steps[Verdict]:
-        trajectory = to_trajectory(curve, self.camera, DENSE)
+        trajectory = _dense(curve, self.camera)
         if trajectory.extent > 0.6 * min(self.grey.shape):
             return Verdict(-math.inf, math.inf)
         return (yield from verdict_steps(self.grey[None], trajectory, self.noise))
@@ -130,6 +131,10 @@ class _Hypothesis:
     start: int
     curve: Tensor
     verdict: Verdict
+
+
+def _dense(curve: Tensor, camera: Camera) -> Trajectory:
+    return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
 
 
 def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
@@ -168,10 +173,11 @@ def _join_steps(view: _View) -> Steps[list[Tensor]]:
 
 def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
     """Curve fitted to what the regions of the picture show, from a first one."""
-    first = to_trajectory(curve, view.camera, DENSE).extent
+    curve = curve[:MOST_COEFFICIENTS]
+    first = _dense(curve, view.camera).extent
     for j in range(_REGION_ROUNDS):
         begin, halfway, end = ((j + k) / _REGION_ROUNDS for k in (0, 0.5, 1))
-        current = to_trajectory(curve, view.camera, DENSE)
+        current = _dense(curve, view.camera)
         message = "Looking at the edges of the regions"
         parts = gather(view.grey, view.mask, current, _EDGE_WEIGHT / 1.2**j)
         evidence = yield from announced(parts, "estimate", begin, halfway, message)
@@ -179,7 +185,7 @@ def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
         fitting = fit(curve[None], evidence, view.camera, steps=100, rate=0.35, smoothness=0.1)
         fitted, _ = yield from announced(fitting, "estimate", halfway, end, message)
         # Regions without texture hold nothing back; a motion twice as long is not finer.
-        if to_trajectory(fitted[0], view.camera, DENSE).extent > 2 * first + 4:
+        if _dense(fitted[0], view.camera).extent > 2 * first + 4:
             break
         curve = fitted[0]
     return curve
@@ -216,8 +222,11 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     for i, (ridge, edges) in enumerate(WHOLE_STARTS):
         begin = 0.1 * i
         steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
-        curve = network_curve((yield from within(steps, begin, begin + 0.08)))
-        first.append((yield from judged(i, curve, begin + 0.08, begin + 0.1)))
+        kernel = yield from within(steps, begin, begin + 0.08)
+        # The network knows what motions look like, the trace keeps what this one is like.
+        for j, curve in enumerate((network_curve(kernel), trace_kernel(kernel))):
+            now = begin + 0.08 + 0.01 * j
+            first.append((yield from judged(i, curve, now, now + 0.01)))
     joined = yield from within(_join_steps(view), 0.2, 0.52)
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
@@ -231,10 +240,10 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
         curve = yield from within(refining, begin, end - 0.03)
         hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, middle)))
     chosen = max(hypotheses, key=lambda h: h.verdict.score)
-    motion = to_trajectory(chosen.curve, fine.camera, DENSE)
+    motion = _dense(chosen.curve, fine.camera)
     moves = motion.extent > 0 and chosen.verdict.gain > _LEAST_GAIN
     # The same motion found in another way.
-    others = [to_trajectory(h.curve * finer, fine.camera, DENSE) for h in first]
+    others = [_dense(h.curve * finer, fine.camera) for h in first]
     spread = min(
         path_error(motion, other)
         for h, other in zip(first, others, strict=True)
@@ -243,7 +252,7 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     factor = fine.camera.focal_length / camera.focal_length
     candidates = [
         {
-            "extent_px": to_trajectory(h.curve, fine.camera, DENSE).extent / factor,
+            "extent_px": _dense(h.curve, fine.camera).extent / factor,
             "expected_gain_db": h.verdict.gain,
         }
         for h in hypotheses
