@@ -9,7 +9,7 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory
+from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory, trace_kernel
 from napari_blur2seq.estimate.judge import verdict_steps
 from napari_blur2seq.estimate.kernel_based import grey_and_mask
 from napari_blur2seq.estimate.kernel_network import network_curve
@@ -72,6 +72,29 @@ def test_curve_follows_the_kernel_of_a_known_motion(shaken):
     fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
     rest = b2s.Trajectory.zero(SHAPE, 64)
     assert path_error(trajectory, fitted) < 0.25 * path_error(trajectory, rest)
+
+
+def test_a_trace_leaves_nothing_of_the_kernel_out(shaken):
+    """A kernel with a corner and a place where the camera dwells is given back as it was."""
+    kernel = torch.zeros(31, 31)
+    kernel[5, 5:26] = 1
+    kernel[5:26, 25] = 1
+    kernel[25, 25] = 12
+    kernel = kernel / kernel.sum()
+    curve = trace_kernel(kernel)
+    camera = b2s.Camera(1e5, (120.0, 100.0), SHAPE)
+    trajectory = to_trajectory(curve, camera, len(curve) + 1)
+    again = torch.from_numpy(local_kernels(trajectory, [[120.0, 100.0]])[0])
+    side = 15
+    middle = again.shape[0] // 2
+    again = again[middle - side : middle + side + 1, middle - side : middle + side + 1]
+    position = torch.arange(31.0) - 15
+    centre = [round(float((kernel.sum(axis) * position).sum())) for axis in (1, 0)]
+    moved = torch.roll(kernel, [-c for c in centre], (0, 1))
+    smooth = torch.nn.functional.avg_pool2d
+    difference = smooth((again - moved)[None, None], 3, stride=1, padding=1)
+    assert float(difference.abs().sum()) < 0.4
+    assert float(again.max()) > 0.1
 
 
 @pytest.fixture(scope="module")

@@ -287,7 +287,7 @@ def _deblur_tensor(
             "version": _version(),
             "parameters": asdict(options),
             "device": str(device),
-            "focal_length_px": camera.focal_length,
+            "focal_length_px": trajectory.focal_length,
             "extent_px": trajectory.extent,
             "reblur_residual_rms": residual,
             **about,
@@ -314,16 +314,17 @@ def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate
     """The estimate from the region of the options, for the camera of the whole image."""
     from .estimate.kernel_based import estimate_steps
 
+    known = options.focal_length is not None
     if options.region is None:
-        return (yield from estimate_steps(image, camera))
+        return (yield from estimate_steps(image, camera, focal_length_known=known))
     top, left, bottom, right = clipped_region(options.region, camera.image_shape)
     cx, cy = camera.principal_point
     part = Camera(camera.focal_length, (cx - left, cy - top), (bottom - top, right - left))
-    estimate = yield from estimate_steps(image[:, top:bottom, left:right], part)
+    cut = image[:, top:bottom, left:right]
+    estimate = yield from estimate_steps(cut, part, focal_length_known=known)
     found = estimate.trajectory
-    return replace(
-        estimate, trajectory=Trajectory.from_camera(found.rotations, camera, found.times)
-    )
+    whole = Camera(found.focal_length, camera.principal_point, camera.image_shape)
+    return replace(estimate, trajectory=Trajectory.from_camera(found.rotations, whole, found.times))
 
 
 def clipped_region(

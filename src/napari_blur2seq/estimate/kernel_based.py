@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ DENSE = 64
 _START_PIXELS = 300_000
 _FINE_PIXELS = 700_000
 _REGION_ROUNDS = 3
+# Between the widest lens of a phone and a picture's cutout there is about this factor.
+_LONGER = 4.0
 # dB: what is expected to gain less is not worth the risk.
 _LEAST_GAIN = 0.2
 _EDGE_WEIGHT = 2e-3
@@ -86,6 +88,11 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     return small.clamp(0, 1), size[1] / width
 
 
+def _longer(camera: Camera) -> Camera:
+    """A camera that turns less for the same blur in the middle."""
+    return Camera(_LONGER * camera.focal_length, camera.principal_point, camera.image_shape)
+
+
 @dataclass(frozen=True)
 class _View:
     """A grey picture, where it can be trusted, and its camera."""
@@ -101,6 +108,9 @@ class _View:
         if factor != 1:
             camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
         return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
+
+    def with_longer_lens(self) -> _View:
+        return replace(self, camera=_longer(self.camera))
 
     def part(self, rows: slice, columns: slice) -> _View:
         """A part of the picture, seen as by a camera pointed at its middle."""
@@ -191,8 +201,17 @@ def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
     return curve
 
 
-def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
+def estimate_steps(
+    image: Tensor, camera: Camera, *, focal_length_known: bool = True
+) -> Steps[Estimate]:
     """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
+
+    Parameters
+    ----------
+    image : Tensor
+    camera : Camera
+    focal_length_known : bool
+        Whether the lens may not be a longer one, whose blur is the same all over the picture.
 
     Yields
     ------
@@ -208,10 +227,8 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     fine = _View.of(image, camera, _FINE_PIXELS)
     finer = fine.camera.focal_length / view.camera.focal_length
 
-    middle = fine.middle()
-
     def judged(
-        start: int, curve: Tensor, begin: float, end: float, where: _View = view
+        start: int, curve: Tensor, begin: float, end: float, where: _View
     ) -> Steps[_Hypothesis]:
         judging = where.verdict_steps(curve)
         verdict = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
@@ -220,17 +237,29 @@ def estimate_steps(image: Tensor, camera: Camera) -> Steps[Estimate]:
     # The shares of the work are as measured.
     first: list[_Hypothesis] = []
     for i, (ridge, edges) in enumerate(WHOLE_STARTS):
-        begin = 0.1 * i
+        begin = 0.09 * i
         steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
         kernel = yield from within(steps, begin, begin + 0.08)
         # The network knows what motions look like, the trace keeps what this one is like.
         for j, curve in enumerate((network_curve(kernel), trace_kernel(kernel))):
-            now = begin + 0.08 + 0.01 * j
-            first.append((yield from judged(i, curve, now, now + 0.01)))
+            now = begin + 0.08 + 0.005 * j
+            first.append((yield from judged(i, curve, now, now + 0.005, view)))
+    if not focal_length_known:
+        best = max(first, key=lambda h: h.verdict.score)
+        far = view.with_longer_lens()
+        seen = yield from judged(best.start, best.curve, 0.18, 0.185, far)
+        if seen.verdict.score > best.verdict.score:
+            view, fine, camera = far, fine.with_longer_lens(), _longer(camera)
+            again = [h for h in first if h is not best]
+            first = [seen]
+            for j, other in enumerate(again):
+                now = 0.185 + 0.005 * j
+                first.append((yield from judged(other.start, other.curve, now, now + 0.005, view)))
+    middle = fine.middle()
     joined = yield from within(_join_steps(view), 0.2, 0.52)
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
-        first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end)))
+        first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end, view)))
     first.sort(key=lambda h: -h.verdict.score)
     best = first[0]
     hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
