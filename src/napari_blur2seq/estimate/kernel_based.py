@@ -37,6 +37,8 @@ _REFINED = 3
 _JUDGED_SIDE = 512
 # Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
+# Extent in px of the shortest motion whose kernel is worth following point by point.
+_LEAST_TRACED = 8
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
 _FINE_PIXELS = 700_000
@@ -240,8 +242,12 @@ def estimate_steps(
         begin = 0.09 * i
         steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
         kernel = yield from within(steps, begin, begin + 0.08)
-        # The network knows what motions look like, the trace keeps what this one is like.
-        for j, curve in enumerate((network_curve(kernel), trace_kernel(kernel))):
+        # The network knows what motions look like, the trace keeps what this one is like:
+        # of a short motion, that is mostly noise.
+        curves = [network_curve(kernel)]
+        if _dense(curves[0], view.camera).extent >= _LEAST_TRACED:
+            curves.append(trace_kernel(kernel))
+        for j, curve in enumerate(curves):
             now = begin + 0.08 + 0.005 * j
             first.append((yield from judged(i, curve, now, now + 0.005, view)))
     if not focal_length_known:
