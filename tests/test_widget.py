@@ -578,13 +578,12 @@ def test_only_devices_that_exist_are_offered(qtbot, viewer):
     assert widget.options((40, 48)).device == "cpu"
 
 
-def test_refinement_waits_for_the_pipeline(qtbot, viewer, monkeypatch):
-    for supported in (False, True):
-        monkeypatch.setattr(pipeline, "SUPPORTS_REFINE", supported, raising=False)
-        widget = DeblurWidget(viewer)
-        qtbot.addWidget(widget)
-        assert widget.refine.isEnabled() is supported
-        assert widget.options((40, 48)).refine is supported
+def test_refinement_is_on_and_can_be_left_out(qtbot, viewer):
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.options((40, 48)).refine
+    widget.refine.setChecked(False)
+    assert not widget.options((40, 48)).refine
 
 
 def test_a_small_screen_is_enough_and_everything_is_explained(qtbot, viewer):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from . import metrics, shake
     from .camera import Camera
     from .errors import Blur2SeqError, CameraError, ImageError, OptionError, TrajectoryError
-    from .pipeline import Result, blur, deblur, restore
+    from .pipeline import Result, blur, deblur, refine, restore
     from .progress import Progress
     from .trajectory import Trajectory
 
@@ -25,6 +25,7 @@ _NAMES = {
     "blur": "pipeline",
     "deblur": "pipeline",
     "metrics": "",
+    "refine": "pipeline",
     "restore": "pipeline",
     "shake": "",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "blur",
     "deblur",
     "metrics",
+    "refine",
     "restore",
     "shake",
 ]

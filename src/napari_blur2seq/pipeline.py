@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .estimate.kernel_based import Estimate
+    from .estimate.refinement import Refinement
 
 DEFAULT_POSES = 25
 # `blur` can be cancelled after so many poses.
@@ -125,9 +126,6 @@ class Result:
 
 Model = Literal["built-in", "official"]
 
-# The refinement after the first estimate is not built yet; the option is accepted.
-SUPPORTS_REFINE = False
-
 
 @dataclass(frozen=True)
 class Options:
@@ -142,7 +140,7 @@ class Options:
     n_poses : int
         Poses of the trajectory and frames of the sequence.
     refine : bool
-        Refine the trajectory after the first estimate.
+        Refine the estimated trajectory: see `refine`.
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
@@ -256,15 +254,22 @@ def _deblur_tensor(
 
         official = OfficialModel(options.weights, device)
         estimated = yield from within(official.estimate_steps(tensor, camera), 0.0, 0.1)
-        moves, restoring = True, 0.1
+        moves, estimating = True, 0.1
         about: dict[str, Any] = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device)
-        estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.6)
-        estimated, moves, restoring = estimate.trajectory, estimate.moves, 0.6
+        estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
+        estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
         about = {"prior": prior_name, "certainty": certainty}
     if moves:
+        restoring = estimating
+        if options.refine:
+            restoring += 0.25
+            refining = _refine(tensor, estimated, options)
+            refinement = yield from within(refining, estimating, restoring)
+            estimated = refinement.trajectory
+            about["refinement"] = {"objective_db": refinement.objective}
         if official is not None:
             steps = official.restore_steps(tensor, estimated, options.noise)
         else:
@@ -315,16 +320,35 @@ def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate
     from .estimate.kernel_based import estimate_steps
 
     known = options.focal_length is not None
+    cut, part = _region(image, camera, options)
+    estimate = yield from estimate_steps(cut, part, focal_length_known=known)
+    return replace(estimate, trajectory=_seen_by(camera, estimate.trajectory))
+
+
+def _refine(image: Tensor, trajectory: Trajectory, options: Options) -> Steps[Refinement]:
+    """The trajectory refined on the region of the options."""
+    from .estimate.refinement import refine_steps
+
+    cut, part = _region(image, trajectory.camera, options)
+    first = Trajectory.from_camera(trajectory.rotations, part, trajectory.times)
+    refinement = yield from refine_steps(cut, first)
+    return replace(refinement, trajectory=_seen_by(trajectory.camera, refinement.trajectory))
+
+
+def _region(image: Tensor, camera: Camera, options: Options) -> tuple[Tensor, Camera]:
+    """The part of the image that the motion is estimated from, and its camera."""
     if options.region is None:
-        return (yield from estimate_steps(image, camera, focal_length_known=known))
+        return image, camera
     top, left, bottom, right = clipped_region(options.region, camera.image_shape)
     cx, cy = camera.principal_point
     part = Camera(camera.focal_length, (cx - left, cy - top), (bottom - top, right - left))
-    cut = image[:, top:bottom, left:right]
-    estimate = yield from estimate_steps(cut, part, focal_length_known=known)
-    found = estimate.trajectory
-    whole = Camera(found.focal_length, camera.principal_point, camera.image_shape)
-    return replace(estimate, trajectory=Trajectory.from_camera(found.rotations, whole, found.times))
+    return image[:, top:bottom, left:right], part
+
+
+def _seen_by(camera: Camera, trajectory: Trajectory) -> Trajectory:
+    """The motion for the whole image of a camera, whose focal length it may know better."""
+    whole = Camera(trajectory.focal_length, camera.principal_point, camera.image_shape)
+    return Trajectory.from_camera(trajectory.rotations, whole, trajectory.times)
 
 
 def clipped_region(
@@ -366,7 +390,7 @@ def deblur(
     focal_length : float, optional
         In pixels; the longer side of the image by default.
     refine : bool
-        Refine the trajectory after the first estimate.
+        Refine the estimated trajectory: see `refine`.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     progress : callable, optional
@@ -394,6 +418,51 @@ def deblur(
     """
     chosen = _options(focal_length=focal_length, refine=refine, device=device, **options)
     return run(deblur_steps(image, chosen), progress)
+
+
+def refine(
+    image: ArrayLike,
+    trajectory: Trajectory,
+    *,
+    region: tuple[int, int, int, int] | None = None,
+    linear: bool = False,
+    device: str = "auto",
+    progress: Callable[[Progress], object] | None = None,
+) -> Trajectory:
+    """A better trajectory of a blurry image, from one that is nearly right.
+
+    Climbs from `trajectory` by the gradient of what a learned judge and a classical cost
+    expect of a quick restoration (`estimate.refinement`); where nothing better is found, the
+    trajectory comes back as it is. `deblur` does the same to its own estimate.
+
+    Parameters
+    ----------
+    image : array_like
+        As for `deblur`.
+    trajectory : Trajectory
+        Of the same image shape: an estimate, a recording, or one drawn by hand, a few pixels
+        from the truth at most.
+    region, linear, device, progress
+        As for `deblur`.
+
+    Returns
+    -------
+    Trajectory
+        Centred, with as many poses and the focal length of `trajectory`.
+
+    Raises
+    ------
+    ImageError, OptionError, TrajectoryError
+        One sentence on what is wrong and what to do.
+    """
+    chosen = _options(region=region, linear=linear, device=device)
+    working, _ = _working_for(trajectory, image, linear)
+
+    import torch
+
+    with torch.no_grad():
+        tensor = torch.from_numpy(working).to(resolve(chosen.device))
+        return run(_refine(tensor, trajectory, chosen), progress).trajectory
 
 
 def restore(

@@ -60,9 +60,9 @@ def _steps(
     import torch.nn.functional as F
 
     from .estimate.curve import to_trajectory
-    from .estimate.kernel_based import grey_and_mask, reduced
     from .estimate.kernel_network import network_curve
     from .estimate.uniform import uniform_kernel
+    from .estimate.view import grey_and_mask, reduced
     from .restoration.half_quadratic import restore_steps
     from .restoration.sparse import SparseGradientPrior
     from .trajectory import Trajectory

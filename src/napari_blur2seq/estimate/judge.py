@@ -40,7 +40,7 @@ POWER, ROUNDS, ITERATIONS = 0.5, 3, 4
 LEAST_NOISE = 0.01
 _LOG_ERROR = -6.0
 # dB; 3 to 8 choose alike.
-_COST_WEIGHT = 5.0
+COST_WEIGHT = 5.0
 
 
 class Judge(nn.Module):
@@ -87,6 +87,16 @@ def log_ratio(logs: Tensor) -> Tensor:
     return restored - blurry
 
 
+def norm_ratio(pictures: Tensor) -> Tensor:
+    """Sum of the gradients' lengths by the root of their squares' sum, times a constant.
+
+    Without the last row and column, whose differences run over the edge.
+    """
+    dx, dy = (d[..., :-1, :-1] for d in differences(pictures))
+    square = dx.square() + dy.square()
+    return (square + 1e-10).sqrt().mean() / square.mean().sqrt().clamp_min(1e-9)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What is to be expected of a trajectory.
@@ -105,7 +115,7 @@ class Verdict:
     @property
     def score(self) -> float:
         """Of several trajectories of one picture, the best has the highest."""
-        return self.gain - _COST_WEIGHT * self.cost
+        return self.gain - COST_WEIGHT * self.cost
 
 
 def verdict_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[Verdict]:
@@ -137,17 +147,15 @@ def verdict_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[V
     height, width = (length // CELL * CELL for length in grey.shape[-2:])
     pictures = [p[None, :, :height, :width] for p in (grey, restored, residual)]
     with torch.no_grad():
-        ratio = log_ratio(_judge()(*pictures, torch.tensor([max(noise, 1 / 500)])))
-    dx, dy = differences(restored[:, 8:-8, 8:-8])
-    magnitude = (dx.square() + dy.square()).sqrt()
-    sparsity = magnitude.mean() / magnitude.square().mean().sqrt().clamp_min(1e-9)
+        ratio = log_ratio(shipped_judge()(*pictures, torch.tensor([max(noise, 1 / 500)])))
     unexplained = residual[:, 12:-12, 12:-12].square().mean() + assumed**2
-    cost = unexplained.log() + 3 * sparsity.clamp_min(1e-9).log()
+    cost = unexplained.log() + 3 * norm_ratio(restored[:, 8:-7, 8:-7]).log()
     return Verdict(-10 / math.log(10) * float(ratio), float(cost))
 
 
 @cache
-def _judge() -> Judge:
+def shipped_judge() -> Judge:
+    """The network whose weights are in the package."""
     from ..models.registry import load_judge
 
     return load_judge()

@@ -11,17 +11,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera
 from ..metrics import path_error
 from ..progress import Progress, Steps, announced, within
-from ..restoration.half_quadratic import SATURATED, estimate_noise
 from ..trajectory import Trajectory
 from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
 from .judge import Verdict, verdict_steps
@@ -29,22 +27,19 @@ from .kernel_network import network_curve
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .uniform import MAX_SIZE, uniform_kernel
+from .view import FINE_PIXELS, View, longer
 
 # Ridge and share of edges of the kernels; none is best for all pictures.
 WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
 QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
 _REFINED = 3
-_JUDGED_SIDE = 512
 # Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
 # Extent in px of the shortest motion whose kernel is worth following point by point.
 _LEAST_TRACED = 8
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
-_FINE_PIXELS = 700_000
 _REGION_ROUNDS = 3
-# Between the widest lens of a phone and a picture's cutout there is about this factor.
-_LONGER = 4.0
 # dB: what is expected to gain less is not worth the risk.
 _LEAST_GAIN = 0.2
 _EDGE_WEIGHT = 2e-3
@@ -72,72 +67,6 @@ class Estimate:
     candidates: list[dict[str, float]] = field(default_factory=list)
 
 
-def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the channels, and 1 where no saturated pixel is near; both (H, W)."""
-    saturated = (image >= SATURATED).any(0, keepdim=True)[None].to(image.dtype)
-    near = F.max_pool2d(saturated, 5, stride=1, padding=2)[0, 0]
-    return image.mean(0), 1 - near
-
-
-def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
-    """Picture (C, H, W) reduced to at most `pixels`, and the factor of its sides."""
-    height, width = image.shape[-2:]
-    factor = min(1.0, math.sqrt(pixels / (height * width)))
-    if factor == 1:
-        return image, 1.0
-    size = (round(height * factor), round(width * factor))
-    small = F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
-    return small.clamp(0, 1), size[1] / width
-
-
-def _longer(camera: Camera) -> Camera:
-    """A camera that turns less for the same blur in the middle."""
-    return Camera(_LONGER * camera.focal_length, camera.principal_point, camera.image_shape)
-
-
-@dataclass(frozen=True)
-class _View:
-    """A grey picture, where it can be trusted, and its camera."""
-
-    grey: Tensor
-    mask: Tensor
-    camera: Camera
-    noise: float
-
-    @classmethod
-    def of(cls, image: Tensor, camera: Camera, pixels: int) -> _View:
-        small, factor = reduced(image, pixels)
-        if factor != 1:
-            camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
-        return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
-
-    def with_longer_lens(self) -> _View:
-        return replace(self, camera=_longer(self.camera))
-
-    def part(self, rows: slice, columns: slice) -> _View:
-        """A part of the picture, seen as by a camera pointed at its middle."""
-        grey, mask = self.grey[rows, columns], self.mask[rows, columns]
-        height, width = grey.shape
-        camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
-        return _View(grey, mask, camera, self.noise)
-
-    def middle(self) -> _View:
-        """At most `_JUDGED_SIDE` px a side of it."""
-        height, width = self.grey.shape
-        top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
-        where = slice(top, height - top), slice(left, width - left)
-        cx, cy = self.camera.principal_point
-        shape = (height - 2 * top, width - 2 * left)
-        camera = Camera(self.camera.focal_length, (cx - left, cy - top), shape)
-        return _View(self.grey[where], self.mask[where], camera, self.noise)
-
-    def verdict_steps(self, curve: Tensor) -> Steps[Verdict]:
-        trajectory = _dense(curve, self.camera)
-        if trajectory.extent > 0.6 * min(self.grey.shape):
-            return Verdict(-math.inf, math.inf)
-        return (yield from verdict_steps(self.grey[None], trajectory, self.noise))
-
-
 @dataclass(frozen=True)
 class _Hypothesis:
     start: int
@@ -145,11 +74,18 @@ class _Hypothesis:
     verdict: Verdict
 
 
+def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
+    trajectory = _dense(curve, view.camera)
+    if trajectory.extent > 0.6 * min(view.grey.shape):
+        return Verdict(-math.inf, math.inf)
+    return (yield from verdict_steps(view.grey[None], trajectory, view.noise))
+
+
 def _dense(curve: Tensor, camera: Camera) -> Trajectory:
     return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
 
 
-def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
+def _kernel_steps(view: View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
     for fraction, kernel in uniform_kernel(view.grey, view.mask, ridge, edges, size):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
@@ -157,7 +93,7 @@ def _kernel_steps(view: _View, ridge: float, edges: float, size: int) -> Steps[T
     return kernel
 
 
-def _join_steps(view: _View) -> Steps[list[Tensor]]:
+def _join_steps(view: View) -> Steps[list[Tensor]]:
     """Curves with roll that join the kernels of the quadrants."""
     height, width = view.grey.shape
     # A quadrant's edges are too few for a kernel as large as half of it.
@@ -183,7 +119,7 @@ def _join_steps(view: _View) -> Steps[list[Tensor]]:
     return [*alike, agreeing(curves, points, view.camera)]
 
 
-def _refine_steps(view: _View, curve: Tensor) -> Steps[Tensor]:
+def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
     """Curve fitted to what the regions of the picture show, from a first one."""
     curve = curve[:MOST_COEFFICIENTS]
     first = _dense(curve, view.camera).extent
@@ -225,14 +161,14 @@ def estimate_steps(
     Estimate
     """
     image = image.cpu()
-    view = _View.of(image, camera, _START_PIXELS)
-    fine = _View.of(image, camera, _FINE_PIXELS)
+    view = View.of(image, camera, _START_PIXELS)
+    fine = View.of(image, camera, FINE_PIXELS)
     finer = fine.camera.focal_length / view.camera.focal_length
 
     def judged(
-        start: int, curve: Tensor, begin: float, end: float, where: _View
+        start: int, curve: Tensor, begin: float, end: float, where: View
     ) -> Steps[_Hypothesis]:
-        judging = where.verdict_steps(curve)
+        judging = _verdict_steps(where, curve)
         verdict = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
         return _Hypothesis(start, curve, verdict)
 
@@ -255,7 +191,7 @@ def estimate_steps(
         far = view.with_longer_lens()
         seen = yield from judged(best.start, best.curve, 0.18, 0.185, far)
         if seen.verdict.score > best.verdict.score:
-            view, fine, camera = far, fine.with_longer_lens(), _longer(camera)
+            view, fine, camera = far, fine.with_longer_lens(), longer(camera)
             again = [h for h in first if h is not best]
             first = [seen]
             for j, other in enumerate(again):

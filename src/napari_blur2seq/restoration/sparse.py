@@ -61,9 +61,10 @@ class SparseGradientPrior:
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
-        return filtered(image, _TILE, _MARGIN, lambda block: self._denoise(block, sigma))
+        return filtered(image, _TILE, _MARGIN, lambda block: self.denoise(block, sigma))
 
-    def _denoise(self, image: Tensor, sigma: float) -> Tensor:
+    def denoise(self, image: Tensor, sigma: float) -> Tensor:
+        """Denoise (B, C, H, W), periodic, in one go; differentiable."""
         height, width = image.shape[-2:]
         frequencies = laplacian((height, width), image.device)
         data = torch.fft.rfft2(image)
@@ -72,7 +73,8 @@ class SparseGradientPrior:
         beta = 0.5
         for _ in range(self.rounds):
             dx, dy = differences(u)
-            magnitude = (dx.square() + dy.square()).mean(1, keepdim=True).sqrt()
+            square = (dx.square() + dy.square()).mean(1, keepdim=True)
+            magnitude = (square + 1e-12).sqrt()  # the root has no slope at zero
             factor = shrink(magnitude, scale / beta, self.power)
             dx, dy = dx * factor, dy * factor
             spectrum = (data + beta * torch.fft.rfft2(divergence(dx, dy))) / (

@@ -1,0 +1,78 @@
+"""What an estimate looks at: the picture in grey, reduced, without what is saturated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..camera import Camera
+from ..restoration.half_quadratic import SATURATED, estimate_noise
+
+# A trajectory is fitted and judged in no larger picture.
+FINE_PIXELS = 700_000
+_JUDGED_SIDE = 512
+# Between the widest lens of a phone and a picture's cutout there is about this factor.
+_LONGER = 4.0
+
+
+def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the channels, and 1 where no saturated pixel is near; both (H, W)."""
+    saturated = (image >= SATURATED).any(0, keepdim=True)[None].to(image.dtype)
+    near = F.max_pool2d(saturated, 5, stride=1, padding=2)[0, 0]
+    return image.mean(0), 1 - near
+
+
+def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
+    """Picture (C, H, W) reduced to at most `pixels`, and the factor of its sides."""
+    height, width = image.shape[-2:]
+    factor = min(1.0, math.sqrt(pixels / (height * width)))
+    if factor == 1:
+        return image, 1.0
+    size = (round(height * factor), round(width * factor))
+    small = F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
+    return small.clamp(0, 1), size[1] / width
+
+
+def longer(camera: Camera) -> Camera:
+    """A camera that turns less for the same blur in the middle."""
+    return Camera(_LONGER * camera.focal_length, camera.principal_point, camera.image_shape)
+
+
+@dataclass(frozen=True)
+class View:
+    """A grey picture, where it can be trusted, its camera, and its noise."""
+
+    grey: Tensor
+    mask: Tensor
+    camera: Camera
+    noise: float
+
+    @classmethod
+    def of(cls, image: Tensor, camera: Camera, pixels: int) -> View:
+        small, factor = reduced(image, pixels)
+        if factor != 1:
+            camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
+        return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
+
+    def with_longer_lens(self) -> View:
+        return replace(self, camera=longer(self.camera))
+
+    def part(self, rows: slice, columns: slice) -> View:
+        """A part of the picture, seen as by a camera pointed at its middle."""
+        grey, mask = self.grey[rows, columns], self.mask[rows, columns]
+        height, width = grey.shape
+        camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
+        return View(grey, mask, camera, self.noise)
+
+    def middle(self) -> View:
+        """At most `_JUDGED_SIDE` px a side of it."""
+        height, width = self.grey.shape
+        top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
+        where = slice(top, height - top), slice(left, width - left)
+        cx, cy = self.camera.principal_point
+        shape = (height - 2 * top, width - 2 * left)
+        camera = Camera(self.camera.focal_length, (cx - left, cy - top), shape)
+        return View(self.grey[where], self.mask[where], camera, self.noise)
