@@ -126,6 +126,61 @@ def quality(data: Path, count: int | None) -> None:
         )
 
 
+def disturbed(
+    trajectory: b2s.Trajectory, px: float, generator: np.random.Generator
+) -> b2s.Trajectory:
+    """A trajectory with four slow waves more on each axis, so that its ordered error is `px`."""
+    dense = trajectory.resample(64).centered()
+    time = (np.arange(64) + 0.5) / 64
+    orders = np.arange(1, 5)
+    amounts = generator.standard_normal((4, 3)) / orders[:, None]
+    waves = np.cos(np.pi * time[:, None] * orders) @ amounts / trajectory.focal_length
+
+    def waved(factor: float) -> b2s.Trajectory:
+        rotations = dense.rotations + factor * waves
+        return b2s.Trajectory.from_camera(rotations, trajectory.camera).centered()
+
+    low, high = 0.0, 20.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if b2s.metrics.ordered_error(trajectory, waved(middle)) < px:
+            low = middle
+        else:
+            high = middle
+    return waved(high)
+
+
+def refinement(data: Path, count: int | None) -> None:
+    """Print what `refine` makes of true trajectories that were disturbed."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for name, sharp, blurry, trajectory in pairs(data, count):
+        for px in (0.0, 1.0, 2.0, 3.0):
+            start = disturbed(trajectory, px, generator)
+            refined = b2s.refine(blurry, start)
+            errors = [b2s.metrics.path_error(t, trajectory) for t in (start, refined)]
+            scores = [
+                b2s.metrics.aligned_scores(b2s.restore(blurry, t) / 255.0, sharp / 255.0).psnr
+                for t in (start, refined)
+            ]
+            rows.append([px, *errors, *scores])
+            print(f"{name} {px:.0f} px: " + " ".join(f"{v:.2f}" for v in rows[-1]), flush=True)
+    table = np.array(rows)
+    print(
+        "| disturbed by, px | median path error, px | refined | median ratio | PSNR dB | refined |"
+    )
+    print("|---|---|---|---|---|---|")
+    for px in (0.0, 1.0, 2.0, 3.0):
+        chosen = table[table[:, 0] == px]
+        before, after = np.median(chosen[:, 1:3], axis=0)
+        ratio = np.median(chosen[:, 2] / chosen[:, 1].clip(1e-2))
+        psnr = chosen[:, 3:].mean(0)
+        print(
+            f"| {px:.0f} | {before:.2f} | {after:.2f} | {ratio:.2f} | "
+            f"{psnr[0]:.2f} | {psnr[1]:.2f} |"
+        )
+
+
 def timed(function: Callable[[], object], repeats: int = 3) -> float:
     """Median seconds."""
     seconds = []
@@ -276,7 +331,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, help="only the first pictures")
-    parser.add_argument("--only", choices=["quality", "speed", "memory", "eventloop", "view"])
+    parser.add_argument(
+        "--only", choices=["quality", "refinement", "speed", "memory", "eventloop", "view"]
+    )
     parser.add_argument("--peak", nargs=3, type=int)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -284,6 +341,8 @@ if __name__ == "__main__":
         sys.exit()
     if arguments.only in (None, "quality"):
         quality(arguments.data, arguments.images)
+    if arguments.only in (None, "refinement"):
+        refinement(arguments.data, arguments.images)
     if arguments.only in (None, "speed"):
         speed()
     if arguments.only in (None, "memory"):

@@ -143,9 +143,9 @@ def comparison() -> None:
 
 
 def viewer() -> None:
-    """The clock that scikit-image ships, before and after."""
+    """The shaken photograph of the samples, before and after."""
     viewer = new_viewer()
-    viewer.open_sample("napari-blur2seq", "clock")
+    viewer.open_sample("napari-blur2seq", "photograph")
     widget = dock(viewer, "Deblur")
     viewer.reset_view()
     wait_for(widget, widget.run)

@@ -11,11 +11,11 @@ import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory, trace_kernel
 from napari_blur2seq.estimate.judge import verdict_steps
-from napari_blur2seq.estimate.kernel_based import grey_and_mask
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.uniform import uniform_kernel
+from napari_blur2seq.estimate.view import grey_and_mask
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels

@@ -669,6 +669,21 @@ def test_the_widget_gives_what_the_library_gives(qtbot, viewer, colour):
     assert tracks.metadata["blur2seq"]["version"] == expected.metadata["version"]
 
 
+def test_a_picture_that_nothing_makes_better_is_said_to_be_left_alone(qtbot, viewer, monkeypatch):
+    from skimage import data
+
+    from napari_blur2seq.estimate import kernel_based
+
+    monkeypatch.setattr(kernel_based, "_LEAST_GAIN", float("inf"))
+    sharp = data.coffee()[40:104, 180:244, 1]
+    viewer.add_image(sharp, name="shot")
+    widget = docked(viewer)
+    with qtbot.waitSignal(widget.done, timeout=300_000):
+        widget.run_button.click()
+    assert widget.stage.text().startswith("No motion was found")
+    np.testing.assert_array_equal(viewer.layers["shot deblurred"].data, sharp)
+
+
 # ---------------------------------------------------------------------- model
 
 

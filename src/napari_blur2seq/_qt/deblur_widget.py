@@ -360,6 +360,12 @@ class DeblurWidget(WorkDock):
         self._viewer.layers.selection.active = added[0]
         trajectory = trajectory_of(added[-1])
         assert trajectory is not None
+        if not trajectory.extent:
+            yield (
+                "No motion was found that would make this picture better: it is given back as it "
+                "is. A region with more texture, or the focal length, may help."
+            )
+            return
         spatial = self._source.spatial
         words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
         yield (
