@@ -89,7 +89,7 @@ def test_progress_never_falls_and_ends_at_one(deblurred):
     fractions = [event.fraction for event in events]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert {event.stage for event in events} == {"estimate", "restore", "sequence"}
+    assert {event.stage for event in events} == {"estimate", "refine", "restore", "sequence"}
 
 
 def test_previews_are_like_the_input(blurry, deblurred):

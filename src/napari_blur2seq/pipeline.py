@@ -140,7 +140,8 @@ class Options:
     n_poses : int
         Poses of the trajectory and frames of the sequence.
     refine : bool
-        Refine the estimated trajectory: see `refine`.
+        Refine the estimated trajectory: see `refine`. The official model's results stay those of
+        its networks.
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
@@ -264,7 +265,7 @@ def _deblur_tensor(
         about = {"prior": prior_name, "certainty": certainty}
     if moves:
         restoring = estimating
-        if options.refine:
+        if options.refine and official is None:
             restoring += 0.25
             refining = _refine(tensor, estimated, options)
             refinement = yield from within(refining, estimating, restoring)
