@@ -84,7 +84,10 @@ def quality(data: Path, count: int | None) -> None:
             pictures[f"restore, true trajectory, {prior}"] = b2s.restore(
                 blurry, trajectory, prior=prior
             )
-        result = b2s.deblur(blurry, focal_length=sharp.shape[1])
+        focal_length = sharp.shape[1]
+        first = b2s.deblur(blurry, focal_length=focal_length, refine=False)
+        result = b2s.deblur(blurry, focal_length=focal_length)
+        pictures["deblur without refinement"] = first.sharp
         pictures["deblur"] = result.sharp
         row = {"extent": trajectory.extent}
         for method, picture in pictures.items():
