@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +33,11 @@ os.environ["NAPARI_CONFIG"] = str(Path(_home.name, "napari.yaml"))
 os.environ["MPLBACKEND"] = "Agg"
 # Sums of floats depend on the number of threads. Subprocesses inherit these.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "2"
+
+# Triton, which torch.optim imports where it is installed, crashes when it is loaded after the LLVM
+# of a software OpenGL: so it comes first.
+if find_spec("triton"):
+    import_module("triton")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
