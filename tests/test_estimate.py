@@ -14,7 +14,7 @@ from napari_blur2seq.estimate.judge import verdict_steps
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
-from napari_blur2seq.estimate.uniform import uniform_kernel
+from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import grey_and_mask
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
@@ -143,7 +143,7 @@ def test_wrong_curves_do_not_agree(rolling):
 def test_uniform_kernel_of_a_shaken_picture(shaken):
     _, trajectory, blurry = shaken
     grey, mask = grey_and_mask(tensor(blurry))
-    *_, (fraction, kernel) = uniform_kernel(grey, mask, 0.5, 2.0)
+    *_, (fraction, kernel) = uniform_kernel(grey, mask, Start(0.5, 2))
     assert fraction == 1.0
     assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
     assert float(kernel.min()) >= 0

@@ -61,7 +61,7 @@ def _steps(
 
     from .estimate.curve import to_trajectory
     from .estimate.kernel_network import network_curve
-    from .estimate.uniform import uniform_kernel
+    from .estimate.uniform import Start, uniform_kernel
     from .estimate.view import grey_and_mask, reduced
     from .restoration.half_quadratic import restore_steps
     from .restoration.sparse import SparseGradientPrior
@@ -74,7 +74,7 @@ def _steps(
     small, _ = reduced(view, _ESTIMATE_PIXELS)
     grey, mask = grey_and_mask(small)
     kernel = None
-    for fraction, kernel in uniform_kernel(grey, mask, _RIDGE, _EDGES):
+    for fraction, kernel in uniform_kernel(grey, mask, Start(_RIDGE, _EDGES)):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", 0.5 * fraction, message)
     assert kernel is not None

@@ -35,7 +35,7 @@ from ..trajectory import Trajectory
 POSES = 48
 MOST_COEFFICIENTS = 16
 _PAUSE = 20
-_LEAST_TRACED, _MOST_TRACED = 64, 160
+_LEAST_TRACED, _MOST_TRACED = 128, 160
 # Standard deviation of the smoothing of kernels, px: they are known no better.
 _SOFTNESS = 0.8
 

@@ -26,12 +26,11 @@ from .judge import Verdict, verdict_steps
 from .kernel_network import network_curve
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
-from .uniform import MAX_SIZE, uniform_kernel
+from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer
 
-# Ridge and share of edges of the kernels; none is best for all pictures.
-WHOLE_STARTS = ((0.5, 2.0), (0.1, 4.0))
-QUADRANT_STARTS = ((0.5, 2.0), (0.1, 4.0), (1.0, 1.0))
+WHOLE_STARTS = (Start(0.5, 2, 0.1), Start(1, 1), Start(0.5, 2), Start(0.1, 4, 0.1))
+QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
 # Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
@@ -85,9 +84,9 @@ def _dense(curve: Tensor, camera: Camera) -> Trajectory:
     return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
 
 
-def _kernel_steps(view: View, ridge: float, edges: float, size: int) -> Steps[Tensor]:
+def _kernel_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
-    for fraction, kernel in uniform_kernel(view.grey, view.mask, ridge, edges, size):
+    for fraction, kernel in uniform_kernel(view.grey, view.mask, start, size):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", fraction, message)
     return kernel
@@ -106,7 +105,7 @@ def _join_steps(view: View) -> Steps[list[Tensor]]:
         for j, start in enumerate(QUADRANT_STARTS):
             begin = (i * len(QUADRANT_STARTS) + j) * share
             message = f"Estimating the blur kernels of quadrant {i + 1} of {len(parts)}"
-            steps = _kernel_steps(view.part(*where), *start, size)
+            steps = _kernel_steps(view.part(*where), start, size)
             kernel = yield from within(steps, begin, begin + share, message=message)
             curves[-1].append(network_curve(kernel))
     yield Progress("estimate", 0.95, "Joining the quadrants")
@@ -174,18 +173,17 @@ def estimate_steps(
 
     # The shares of the work are as measured.
     first: list[_Hypothesis] = []
-    for i, (ridge, edges) in enumerate(WHOLE_STARTS):
-        begin = 0.09 * i
-        steps = _kernel_steps(view, ridge, edges, MAX_SIZE)
-        kernel = yield from within(steps, begin, begin + 0.08)
+    for i, start in enumerate(WHOLE_STARTS):
+        begin = 0.045 * i
+        kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.04)
         # The network knows what motions look like, the trace keeps what this one is like:
         # of a short motion, that is mostly noise.
         curves = [network_curve(kernel)]
         if _dense(curves[0], view.camera).extent >= _LEAST_TRACED:
             curves.append(trace_kernel(kernel))
         for j, curve in enumerate(curves):
-            now = begin + 0.08 + 0.005 * j
-            first.append((yield from judged(i, curve, now, now + 0.005, view)))
+            now = begin + 0.04 + 0.0025 * j
+            first.append((yield from judged(i, curve, now, now + 0.0025, view)))
     if not focal_length_known:
         best = max(first, key=lambda h: h.verdict.score)
         far = view.with_longer_lens()

@@ -5,6 +5,11 @@ r"""A latent image made of edges only, for estimating the blur by.
 (Xu, Lu, Xu and Jia 2011; Xu, Zheng and Jia, *Unnatural L0 sparse representation for
 natural image deblurring*, CVPR 2013). A plain deconvolution explains the blurry picture
 with almost any kernel; an image that may only have few gradients does not.
+
+Blur also fills in what is dark: the darkest pixel of a small patch is nearer to black in a
+sharp picture. Pulling the dark ones there helps where edges alone mislead (Wen et al., *A
+simple local minimal intensity prior and an improved algorithm for blind image deblurring*,
+TCSVT 2021).
 """
 
 from __future__ import annotations
@@ -12,13 +17,16 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from ..fourier import differences, divergence, laplacian
 
 _KAPPA = 4.0
-_LAST_BETA = 1e5
+_LAST_BETA = 1e2
+# Side of the patches that have one darkest pixel, as a share of the picture's.
+_PATCH = 0.025
 
 
 def periodic(image: Tensor, ring: int) -> Tensor:
@@ -37,7 +45,7 @@ def periodic(image: Tensor, ring: int) -> Tensor:
     return image
 
 
-def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
+def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float, dark: float = 0.0) -> Tensor:
     """Minimise the energy above by half-quadratic splitting.
 
     Parameters
@@ -48,6 +56,8 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
         Transfer functions of their kernels, from `transfer_functions`.
     weight : float
         :math:`\\lambda`.
+    dark : float
+        Darkest pixels of patches that are below this are black.
 
     Returns
     -------
@@ -61,7 +71,7 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
     latent = blurry
     beta = 2 * weight
     while beta < _LAST_BETA:
-        dx, dy = differences(latent)
+        dx, dy = differences(_blackened(latent, dark) if dark else latent)
         flat = dx.square() + dy.square() < weight / beta
         dx.masked_fill_(flat, 0)
         dy.masked_fill_(flat, 0)
@@ -70,6 +80,16 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float) -> Tensor:
         latent = irfft2(numerator / (power + beta * frequencies), s=(height, width))
         beta *= _KAPPA
     return latent
+
+
+def _blackened(image: Tensor, dark: float) -> Tensor:
+    """With the darkest pixel of each patch of (N, H, W) set to 0 where it is below `dark`."""
+    height, width = image.shape[-2:]
+    side = max(3, int(_PATCH * (height + width) / 2))
+    darkest = -F.max_pool2d(-image, side, stride=side, ceil_mode=True)
+    darkest = darkest.repeat_interleave(side, -2).repeat_interleave(side, -1)
+    black = (image <= darkest[..., :height, :width]) & (image < dark)
+    return image.masked_fill(black, 0)
 
 
 def strongest(magnitude: Tensor, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,8 +37,28 @@ _LAST_EDGE_WEIGHTS = (3e-3, 1e-3)
 _COARSEST_SIDE = 24
 
 
+@dataclass(frozen=True)
+class Start:
+    """Settings of which none is best for all pictures.
+
+    Attributes
+    ----------
+    ridge : float
+        Relative ridge: 0.5 is safe, 0.1 sharper where it works.
+    edges : float
+        How many of the strongest gradients count: this many lines across the picture for
+        each px of the kernel's side. Few are less disturbed by noise, many by chance.
+    dark : float
+        Darkest pixels of the latent image's patches that are below this are taken for black.
+    """
+
+    ridge: float
+    edges: float
+    dark: float = 0.0
+
+
 def uniform_kernel(
-    image: Tensor, mask: Tensor, ridge: float, edges: float, max_size: int = MAX_SIZE
+    image: Tensor, mask: Tensor, start: Start, max_size: int = MAX_SIZE
 ) -> Iterator[tuple[float, Tensor]]:
     """Estimate the kernel of a grey picture.
 
@@ -47,11 +68,7 @@ def uniform_kernel(
         Shape (H, W), range [0, 1].
     mask : Tensor
         Shape (H, W): 1 where the gradients can be trusted, 0 near saturated pixels.
-    ridge : float
-        Relative ridge: 0.5 is safe, 0.1 sharper where it works.
-    edges : float
-        How many of the strongest gradients count: this many lines across the picture for
-        each px of the kernel's side. Few are less disturbed by noise, many by chance.
+    start : Start
     max_size : int
         Largest side of the kernel, px.
 
@@ -79,12 +96,17 @@ def uniform_kernel(
         valid = (valid > 0.99).to(image.dtype)
         ring = max(kernel.shape[0], 8)
         picture, valid = _padded(small, ring), _padded(valid, ring, value=0.0)
-        spectra = tuple(rfft2(d * valid) for d in differences(picture))
+        seen = torch.stack(differences(picture))
         weight = _EDGE_WEIGHT
         for _ in range(_ROUNDS):
             shape = (picture.shape[0], picture.shape[1])
-            latent = sharp_edges(picture[None], transfer_functions(kernel[None], shape), weight)[0]
-            kernel = _least_squares(latent, valid, spectra, kernel.shape[0], ridge, edges)
+            transfer = transfer_functions(kernel[None], shape)
+            # The threshold falls as the edges' does.
+            dark = start.dark * weight / _EDGE_WEIGHT
+            latent = sharp_edges(picture[None], transfer, weight, dark)[0]
+            kernel = _least_squares(
+                latent, valid, seen, kernel, transfer, start.ridge, start.edges
+            )
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
             if _extent(kernel) >= side - 1 and side + 4 <= limit:
@@ -94,9 +116,12 @@ def uniform_kernel(
         kernel = _recentred(kernel, kernel.shape[0])
     shape = (picture.shape[0], picture.shape[1])
     for share in np.linspace(0, 1, _LAST_ROUNDS):
-        weight, lower = _between(_LAST_EDGE_WEIGHTS, share), _between((ridge, _LAST_RIDGE), share)
-        latent = sharp_edges(picture[None], transfer_functions(kernel[None], shape), weight)[0]
-        kernel = _least_squares(latent, valid, spectra, kernel.shape[0], lower, _LAST_EDGES)
+        weight = _between(_LAST_EDGE_WEIGHTS, share)
+        lower = _between((start.ridge, _LAST_RIDGE), share)
+        transfer = transfer_functions(kernel[None], shape)
+        dark = start.dark * weight / _EDGE_WEIGHT
+        latent = sharp_edges(picture[None], transfer, weight, dark)[0]
+        kernel = _least_squares(latent, valid, seen, kernel, transfer, lower, _LAST_EDGES)
         done += 1 / total
         yield min(done, 1.0), kernel
     yield 1.0, _recentred(kernel, kernel.shape[0])
@@ -127,13 +152,28 @@ def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
 
 
 def _least_squares(
-    latent: Tensor, mask: Tensor, spectra: tuple[Tensor, ...], size: int, ridge: float, edges: float
+    latent: Tensor,
+    valid: Tensor,
+    seen: Tensor,
+    kernel: Tensor,
+    transfer: Tensor,
+    ridge: float,
+    edges: float,
 ) -> Tensor:
-    dx, dy = differences(latent)
-    keep = strongest(
-        (dx.square() + dy.square()).sqrt() * mask, int(edges * size * max(latent.shape))
-    )
-    fx, fy = rfft2(dx * keep), rfft2(dy * keep)
+    """Kernel from the gradients `seen` where `valid`.
+
+    Elsewhere they are what the last kernel makes of the latent image: taken for zero, they would
+    contradict the edges whose blur reaches there (missing data, as in expectation maximisation).
+    """
+    size = kernel.shape[0]
+    gradients = torch.stack(differences(latent))
+    length = gradients.square().sum(0).sqrt()
+    strong = strongest(length * valid, int(edges * size * max(latent.shape)))
+    weakest = length.masked_fill(~strong, math.inf).min()
+    spectrum = rfft2(gradients * (strong | ((valid == 0) & (length >= weakest))))
+    predicted = irfft2(spectrum * transfer, s=latent.shape)
+    fx, fy = spectrum
+    spectra = rfft2(torch.where(valid > 0, seen, predicted))
     power = fx.abs().square() + fy.abs().square()
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
     raw = irfft2(cross / (power + ridge * power.mean()), s=latent.shape)
