@@ -29,18 +29,32 @@ from .regions import gather
 from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer
 
-WHOLE_STARTS = (Start(0.5, 2, 0.1), Start(1, 1), Start(0.5, 2), Start(0.1, 4, 0.1))
+WHOLE_STARTS = (
+    Start(0.5, 2, 0.1),
+    Start(1, 1),
+    Start(0.5, 2, lights=False),
+    Start(0.1, 4, 0.1, lights=False),
+)
 QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
 # Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
+# Poses of trajectories that are compared.
+_COMPARED = 32
 # Extent in px of the shortest motion whose kernel is worth following point by point.
 _LEAST_TRACED = 8
 # Kernels are found and curves judged in a smaller picture than the last fit's.
 _START_PIXELS = 300_000
 _REGION_ROUNDS = 3
-# dB: what is expected to gain less is not worth the risk.
+# dB: what is expected to gain less is not worth the risk, unless as many other starts found the
+# same motion, and the loss that is foretold is not larger.
 _LEAST_GAIN = 0.2
+_CONVINCING = 1.0
+_MOST_LOSS = 3.0
+# dB for each other start that found the same motion, and at most: wrong ones seldom agree.
+_AGREEMENT, _MOST_AGREEMENT = 0.5, 1.5
+# Path error of another motion, as a share of that of no motion.
+_UNLIKE = 0.4
 _EDGE_WEIGHT = 2e-3
 
 
@@ -72,6 +86,22 @@ class _Hypothesis:
     curve: Tensor
     verdict: Verdict
 
+    def agreement(self, others: list[_Hypothesis], factor: float, camera: Camera) -> float:
+        """How many other starts, in pictures `factor` times smaller, found about the same motion.
+
+        Each counts for less, the more it differs.
+        """
+        motion = _dense(self.curve, camera).resample(_COMPARED)
+        still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
+        unlike = _UNLIKE * path_error(motion, still)
+        found: dict[int, float] = {}
+        for other in others:
+            if other.start != self.start and unlike > 0:
+                seen = _dense(other.curve * factor, camera).resample(_COMPARED)
+                near = 1 - path_error(motion, seen) / unlike
+                found[other.start] = max(near, found.get(other.start, 0.0))
+        return sum(found.values())
+
 
 def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
     trajectory = _dense(curve, view.camera)
@@ -86,7 +116,8 @@ def _dense(curve: Tensor, camera: Camera) -> Trajectory:
 
 def _kernel_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
-    for fraction, kernel in uniform_kernel(view.grey, view.mask, start, size):
+    mask = view.mask if start.lights else torch.ones_like(view.mask)
+    for fraction, kernel in uniform_kernel(view.grey, mask, start, size):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", fraction, message)
     return kernel
@@ -200,7 +231,13 @@ def estimate_steps(
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
         first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end, view)))
-    first.sort(key=lambda h: -h.verdict.score)
+
+    def standing(hypothesis: _Hypothesis, where: View) -> float:
+        factor = where.camera.focal_length / view.camera.focal_length
+        agreement = _AGREEMENT * hypothesis.agreement(first, factor, where.camera)
+        return hypothesis.verdict.score + min(agreement, _MOST_AGREEMENT)
+
+    first.sort(key=lambda h: -standing(h, view))
     best = first[0]
     hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
     for i, start in enumerate(first[:_REFINED]):
@@ -208,9 +245,11 @@ def estimate_steps(
         refining = _refine_steps(fine, start.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
         hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, middle)))
-    chosen = max(hypotheses, key=lambda h: h.verdict.score)
+    chosen = max(hypotheses, key=lambda h: standing(h, middle))
     motion = _dense(chosen.curve, fine.camera)
-    moves = motion.extent > 0 and chosen.verdict.gain > _LEAST_GAIN
+    convincing = chosen.agreement(first, finer, fine.camera) >= _CONVINCING
+    least = -_MOST_LOSS if convincing else _LEAST_GAIN
+    moves = motion.extent > 0 and chosen.verdict.gain > least
     # The same motion found in another way.
     others = [_dense(h.curve * finer, fine.camera) for h in first]
     spread = min(

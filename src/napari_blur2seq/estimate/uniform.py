@@ -50,11 +50,15 @@ class Start:
         each px of the kernel's side. Few are less disturbed by noise, many by chance.
     dark : float
         Darkest pixels of the latent image's patches that are below this are taken for black.
+    lights : bool
+        Whether saturated pixels are taken for lights far above the range, whose gradients mean
+        nothing, or for white surfaces.
     """
 
     ridge: float
     edges: float
     dark: float = 0.0
+    lights: bool = True
 
 
 def uniform_kernel(
