@@ -37,7 +37,6 @@ from .tiles import Tiling
 
 SATURATED = 0.985
 _LEAST_SIGMA = 1.5 / 255
-_LEAST_BLIND_SIGMA = 0.01
 _PREVIEW_SIDE = 1024
 
 
@@ -178,8 +177,6 @@ def restore_steps(
     sigma = max(estimate_noise(image) if noise is None else noise, _LEAST_SIGMA)
     schedule = prior.blind if blind else prior.known
     sigma *= schedule.noise_factor
-    if blind:
-        sigma = max(sigma, _LEAST_BLIND_SIGMA)
     iterations = schedule.iterations
     corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
     margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4
