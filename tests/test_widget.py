@@ -24,7 +24,7 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
-from napari_blur2seq import pipeline, preferences
+from napari_blur2seq import memory, pipeline, preferences
 from napari_blur2seq._qt import work
 from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
@@ -337,7 +337,7 @@ def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, 
     fake.error = error
     before = len(notification_manager.records)
     run_to_end(qtbot, widget)
-    (told,) = notification_manager.records[before:]
+    *_, told = notification_manager.records[before:]
     assert sentence in told.message
     assert told.severity.value == "error"
     assert widget.stage.text() == told.message
@@ -348,28 +348,32 @@ def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, 
     assert "shot deblurred" in names(viewer)
 
 
-def test_a_full_device_hands_over_to_the_cpu(qtbot, viewer, monkeypatch, fake):
-    devices: list[str] = []
+def test_a_full_device_hands_over_to_smaller_tiles_and_the_cpu(qtbot, viewer, monkeypatch, fake):
+    import torch
+
+    tried: list[tuple[str, int | None]] = []
 
     def full(image, options):
-        devices.append(options.device)
+        tried.append((options.device, options.tile))
         if options.device != "cpu":
             yield Progress("estimate", 0.1, "on the device")
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return (yield from fake(image, options))
 
     monkeypatch.setattr(pipeline, "deblur_steps", full)
-    monkeypatch.setattr(work, "_on_cpu", lambda device: device == "cpu")
+    monkeypatch.setattr(
+        memory, "resolve", lambda name: torch.device("cpu" if name == "cpu" else "cuda")
+    )
     viewer.add_image(PICTURE, name="shot")
     widget = docked(viewer)
-    told: list[str] = []
-    show = widget.show_event
-    monkeypatch.setattr(widget, "show_event", lambda e: (told.append(e.message), show(e)))
+    before = len(notification_manager.records)
     run_to_end(qtbot, widget)
-    assert devices == ["auto", "cpu"]
-    assert any("using the CPU" in message for message in told)
-    assert "shot deblurred" in names(viewer)
-    assert viewer.layers["shot deblurred"].metadata["blur2seq"]["parameters"]["device"] == "cpu"
+    assert tried == [("auto", None), ("auto", memory.SMALL_TILE), ("cpu", memory.SMALL_TILE)]
+    told = notification_manager.records[before:]
+    assert [record.severity.value for record in told] == ["warning", "warning"]
+    assert "in smaller tiles" in told[0].message and "on the CPU" in told[1].message
+    parameters = viewer.layers["shot deblurred"].metadata["blur2seq"]["parameters"]
+    assert (parameters["device"], parameters["tile"]) == ("cpu", memory.SMALL_TILE)
     assert_ready(widget)
 
 

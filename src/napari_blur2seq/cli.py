@@ -406,6 +406,8 @@ def _progress_bar(count: int) -> Iterator[Callable[[str], Callable[[Progress], N
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
+    from .progress import Notice
+
     columns: list[Any] = [
         TextColumn("{task.fields[file]}", markup=False),
         BarColumn(),
@@ -423,6 +425,8 @@ def _progress_bar(count: int) -> Iterator[Callable[[str], Callable[[Progress], N
             task = bar.add_task("", total=1.0, file=label)
 
             def report(event: Progress) -> None:
+                if isinstance(event, Notice):
+                    _errors.print(f"{name}: {event.message}", markup=False)
                 bar.update(task, completed=event.fraction, description=event.message)
 
             return report

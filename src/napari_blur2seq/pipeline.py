@@ -15,6 +15,7 @@ from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
 from .images import MIN_SIDE, ImageFormat, to_working
+from .memory import Sparing
 from .progress import Progress, Steps, announced, mapped, run, within
 from .trajectory import Trajectory
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .estimate.refinement import Refinement
 
 DEFAULT_POSES = 25
-# `blur` can be cancelled after so many poses.
+_LEAST_TILE = 64
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -162,6 +163,9 @@ class Options:
         Files of the official model: trajectory network, restoration network.
     device : str
         ``"auto"``, or a name from `devices.available`.
+    tile : int, optional
+        Largest side in px of the tiles that the networks restore a picture in: smaller ones need
+        less memory and more time. At least 64; by default what each model works best with.
     seed : int
         Of random numbers; the present estimate draws none.
     """
@@ -177,6 +181,7 @@ class Options:
     model: Model = "built-in"
     weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
+    tile: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -199,6 +204,8 @@ class Options:
                 f"There is no prior {self.prior!r}; choose auto, learned, sparse or a "
                 ".safetensors file."
             )
+        if self.tile is not None and self.tile < _LEAST_TILE:
+            raise OptionError(f"Tiles must have {_LEAST_TILE} px a side at least, not {self.tile}.")
         if self.model not in ("built-in", "official"):
             raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
         self._check_weights()
@@ -258,7 +265,7 @@ def _deblur_tensor(
         moves, estimating = True, 0.1
         about: dict[str, Any] = {"weights": official.description, "certainty": None}
     else:
-        prior, prior_name = load_prior(options.prior, device)
+        prior, prior_name = load_prior(options.prior, device, options.tile)
         estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
@@ -272,7 +279,7 @@ def _deblur_tensor(
             estimated = refinement.trajectory
             about["refinement"] = {"objective_db": refinement.objective}
         if official is not None:
-            steps = official.restore_steps(tensor, estimated, options.noise)
+            steps = official.restore_steps(tensor, estimated, options.noise, options.tile)
         else:
             steps = restore_steps(
                 tensor, estimated, prior, noise=options.noise, blind=True, preview=True
@@ -383,6 +390,9 @@ def deblur(
 ) -> Result:
     """Sharp image, camera trajectory and frame sequence from one blurry image.
 
+    Where the memory is full, the work is done again in smaller tiles, then on the CPU; the
+    parameters in the result's metadata say how it was done in the end.
+
     Parameters
     ----------
     image : array_like
@@ -398,7 +408,7 @@ def deblur(
         Called with each `Progress`; an exception it raises cancels the work.
     **options
         Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``, ``prior``,
-        ``model``, ``weights``, ``principal_point``, ``seed``.
+        ``model``, ``weights``, ``principal_point``, ``tile``, ``seed``.
 
     Returns
     -------
@@ -418,7 +428,7 @@ def deblur(
     ((128, 128), 25, (25, 128, 128))
     """
     chosen = _options(focal_length=focal_length, refine=refine, device=device, **options)
-    return run(deblur_steps(image, chosen), progress)
+    return run(Sparing(chosen).steps(lambda o: deblur_steps(image, o)), progress)
 
 
 def refine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from . import pipeline
 from .devices import resolve
 from .errors import Blur2SeqError
 from .images import to_working
+from .memory import Sparing
 from .pipeline import Options
 from .progress import Progress, Steps, within
 from .trajectory import Trajectory
@@ -64,12 +66,13 @@ def stack_steps(planes: Sequence[Callable[[], Array]], options: Options) -> Step
         The problems met: a plane that is of no use does not stop the others.
     """
     problems = []
+    sparing = Sparing(options)
     for number, plane in enumerate(planes):
         start, stop = number / len(planes), (number + 1) / len(planes)
         label = f"plane {number + 1} of {len(planes)}"
         pixels = plane()
         try:
-            steps = pipeline.deblur_steps(pixels, options)
+            steps = sparing.steps(partial(pipeline.deblur_steps, pixels))
             result = yield from _labelled(within(steps, start, stop), label)
         except Blur2SeqError as error:
             problem = f"Plane {number + 1} is left as it is: {error}"
@@ -101,7 +104,8 @@ def channels_steps(
     first = planes[leader]()
     share = 0.6 if len(planes) > 1 else 1.0
     label = f"channel {leader + 1}, which tells the motion"
-    steps = pipeline.deblur_steps(first, options)
+    sparing = Sparing(options)
+    steps = sparing.steps(partial(pipeline.deblur_steps, first))
     result = yield from _labelled(within(steps, 0.0, share), label)
     yield PlaneDone(
         "sequence",
@@ -120,8 +124,8 @@ def channels_steps(
         pixels = planes[number]()
         label = f"channel {number + 1}"
         try:
-            steps_of_channel = restored_steps(pixels, result.trajectory, options)
-            sharp = yield from _labelled(within(steps_of_channel, start, stop), label)
+            restored = sparing.steps(partial(restored_steps, pixels, result.trajectory))
+            sharp = yield from _labelled(within(restored, start, stop), label)
             problem = ""
         except Blur2SeqError as error:
             sharp, problem = pixels, f"Channel {number + 1} is left as it is: {error}"
@@ -152,7 +156,7 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
     device = resolve(options.device)
 
     def work() -> Steps[Array]:
-        prior, _ = load_prior(options.prior, device)
+        prior, _ = load_prior(options.prior, device, options.tile)
         tensor = torch.from_numpy(working).to(device)
         steps = restore_steps(tensor, trajectory, prior, noise=options.noise, blind=True)
         sharp = yield from steps

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from ..errors import Blur2SeqError
-from ..progress import Progress, Steps
+from ..progress import Notice, Progress, Steps
 from .parts import ActivityBar, Form
 from .work import WorkError, explain, stoppable
 
@@ -178,6 +178,8 @@ class WorkDock(QWidget):
         self._percent = round(100 * event.fraction)
         self.progress_bar.setValue(self._percent)
         self.show_event(event)
+        if isinstance(event, Notice):
+            show_warning(event.message)
         self._move_bar()
 
     def _move_bar(self) -> None:

@@ -416,14 +416,22 @@ class OfficialModel:
         return Trajectory.from_camera(rotations[shortest_path(rotations)], camera).centered()
 
     def restore_steps(
-        self, image: Tensor, trajectory: Trajectory, noise: float | None = None
+        self,
+        image: Tensor,
+        trajectory: Trajectory,
+        noise: float | None = None,
+        tile: int | None = None,
     ) -> Steps[Tensor]:
         """Sharp picture, like the blurry one (1 or 3, H, W), given the trajectory."""
         # Both stay on the CPU in float64: the homographies are made from them there.
         rotations = torch.tensor(trajectory.rotations)[None]
         intrinsics = torch.tensor(trajectory.camera.matrix)[None]
         steps = self._restoration.steps(
-            image.expand(3, -1, -1)[None], rotations, intrinsics, _NOISE if noise is None else noise
+            image.expand(3, -1, -1)[None],
+            rotations,
+            intrinsics,
+            _NOISE if noise is None else noise,
+            tile or _TILE,
         )
         sharp = (yield from steps)[0]
         if len(image) == 1:

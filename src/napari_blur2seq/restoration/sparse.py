@@ -50,18 +50,26 @@ class SparseGradientPrior:
         Rounds of splitting.
     iterations : int
         Half-quadratic steps of a restoration.
+    tile : int, optional
+        Side in px of the tiles that are denoised, without what overlaps.
     """
 
     def __init__(
-        self, weight: float = 3.5, power: float = 0.7, rounds: int = 5, iterations: int = 8
+        self,
+        weight: float = 3.5,
+        power: float = 0.7,
+        rounds: int = 5,
+        iterations: int = 8,
+        tile: int | None = None,
     ) -> None:
+        self._tile = tile or _TILE
         self.weight, self.power, self.rounds = weight, power, rounds
         self.known = Schedule(iterations, first_sigma=0.2)
         self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
-        return filtered(image, _TILE, _MARGIN, lambda block: self.denoise(block, sigma))
+        return filtered(image, self._tile, _MARGIN, lambda block: self.denoise(block, sigma))
 
     def denoise(self, image: Tensor, sigma: float) -> Tensor:
         """Denoise (B, C, H, W), periodic, in one go; differentiable."""
