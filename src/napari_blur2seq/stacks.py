@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from . import pipeline
@@ -17,6 +19,9 @@ from .memory import Sparing
 from .pipeline import Options
 from .progress import Progress, Steps, within
 from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from dask.array import Array as DaskArray
 
 Array = NDArray[Any]
 
@@ -164,6 +169,63 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
 
     # As a decorator, unlike as a context, it is off while the generator waits for its caller.
     return (yield from torch.no_grad()(work)())
+
+
+def stack_frames(
+    sharp: Array,
+    trajectories: Mapping[tuple[int | None, ...], Trajectory],
+    shown: Sequence[int],
+    *,
+    linear: bool = False,
+) -> DaskArray:
+    """The frames of every plane of a stack, each computed when it is looked at.
+
+    Parameters
+    ----------
+    sharp : ndarray
+        The sharp planes, two axes of rows and columns among any others, colours last. It is not
+        copied: planes may be filled in later.
+    trajectories : mapping
+        Motion of the planes by their index, None along rows and columns; all of as many poses.
+        A plane without one, still to come or left as it is, has equal frames.
+    shown : sequence of int
+        Axes of rows and columns.
+    linear : bool
+        As for `deblur`.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape (T, *shape of `sharp`), one chunk a frame.
+    """
+    import uuid
+
+    import dask.array
+
+    axes = len(next(iter(trajectories)))
+    hidden = [axis for axis in range(axes) if axis not in shown]
+
+    def frame(block_id: tuple[int, ...]) -> Array:
+        pose, place = block_id[0], block_id[1:]
+        index = tuple(None if a in shown else place[a] for a in range(axes))
+        plane = sharp[tuple(slice(None) if i is None else i for i in index)]
+        moved = plane
+        if index in trajectories:
+            with suppress(Blur2SeqError):  # a constant plane looks the same from everywhere
+                working, form = to_working(plane, linear)
+                moved = pipeline.FrameSequence(working, trajectories[index], form)[pose]
+        return np.expand_dims(moved, (0, *(axis + 1 for axis in hidden)))
+
+    poses = max(map(len, trajectories.values()))
+    chunks = [(1,) * n if axis in hidden else (n,) for axis, n in enumerate(sharp.shape)]
+    return dask.array.map_blocks(
+        frame,
+        chunks=((1,) * poses, *chunks),
+        dtype=sharp.dtype,
+        meta=np.empty((0,) * (sharp.ndim + 1), sharp.dtype),
+        # Each another one: napari keeps what it has computed by name.
+        name=f"frames-{uuid.uuid4()}",
+    )
 
 
 def _labelled(steps: Steps[Any], label: str) -> Steps[Any]:
