@@ -741,3 +741,28 @@ def test_files_of_other_networks_are_refused_in_the_viewer(
     assert "not a file of PyTorch weights" in widget.stage.text()
     assert len(viewer.layers) == 1
     assert_ready(widget)
+
+
+# ---------------------------------------------------------------------- event loop
+
+
+def test_garbage_collection_passes_over_what_was_there_before(qtbot, viewer, fake):
+    import gc
+
+    before = gc.get_freeze_count()
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    assert gc.get_freeze_count() > before + 50_000
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+        fake.go_on()
+    assert gc.get_freeze_count() == 0
+    fake.gate.clear()
+    fake.at_gate.clear()
+    start_and_hold(qtbot, widget, fake)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    del widget
+    fake.go_on()
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,34 @@ class WorkError(Exception):
     superqt takes a RuntimeError for a deleted worker and never says that the work ended;
     every error of PyTorch is one.
     """
+
+
+class SettledObjects:
+    """What lives when work begins is left out of Python's garbage collections until it ends.
+
+    napari and PyTorch hold half a million objects. To walk through them takes a fifth of a
+    second, in which the viewer is stuck, and work and new layers set it off again and again.
+    """
+
+    _users = 0
+
+    def __init__(self) -> None:
+        self._open = True
+        SettledObjects._users += 1
+        gc.freeze()
+
+    def renew(self) -> None:
+        """Count what has come since, the modules that the work loaded above all, as settled."""
+        if self._open:
+            gc.freeze()
+
+    def release(self) -> None:
+        """Collect as before, when all work has ended."""
+        if self._open:
+            self._open = False
+            SettledObjects._users -= 1
+            if not SettledObjects._users:
+                gc.unfreeze()
 
 
 def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T | None]:

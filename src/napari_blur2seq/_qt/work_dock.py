@@ -16,7 +16,7 @@ from superqt.utils import create_worker
 from ..errors import Blur2SeqError
 from ..progress import Notice, Progress, Steps
 from .parts import ActivityBar, Form
-from .work import WorkError, explain, stoppable
+from .work import SettledObjects, WorkError, explain, stoppable
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -60,6 +60,8 @@ class WorkDock(QWidget):
         self._bar: ActivityBar | None = None
         self._end: Callable[[], None] | None = None
         self._taking: Iterator[str] | None = None
+        self._settled: SettledObjects | None = None
+        self._first = False
         self._percent = 0
         self._moving_bar = False
         self.form = Form()
@@ -154,13 +156,15 @@ class WorkDock(QWidget):
         self.update_button()
         self.run_button.setEnabled(True)
         self.stage.setText("Starting ...")
+        self._first = True
         self._percent = 0
         self.progress_bar.setValue(0)
         self.progress_bar.show()
         self._bar = bar = ActivityBar(title, self.cancel)
         # Closing the dock or the viewer deletes this widget, and with it the slots that
         # would end the work.
-        self._end = partial(_end_work, self._stop, bar)
+        self._settled = settled = SettledObjects()
+        self._end = partial(_end_work, self._stop, bar, settled)
         self.destroyed.connect(self._end)
         worker.start()
 
@@ -175,6 +179,9 @@ class WorkDock(QWidget):
     def _on_progress(self, event: Progress) -> None:
         if not self.working or self._stop.is_set():
             return
+        if self._first and self._settled is not None:
+            self._first = False
+            self._settled.renew()
         self._percent = round(100 * event.fraction)
         self.progress_bar.setValue(self._percent)
         self.show_event(event)
@@ -238,6 +245,8 @@ class WorkDock(QWidget):
         self.update_button()
         if bar is not None:
             bar.close()
+        if self._settled is not None:
+            self._settled.release()
         self.done.emit()
 
     def event(self, event: QEvent | None) -> bool:
@@ -248,6 +257,7 @@ class WorkDock(QWidget):
         return bool(super().event(event))
 
 
-def _end_work(stop: threading.Event, bar: ActivityBar, *_: object) -> None:
+def _end_work(stop: threading.Event, bar: ActivityBar, settled: SettledObjects, *_: object) -> None:
     stop.set()
     bar.close()
+    settled.release()
