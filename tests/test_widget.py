@@ -527,6 +527,7 @@ def test_a_microscope_speaks_of_shifts_with_units(qtbot, viewer, fake):
     assert rows.labelForField(widget.poses).text() == "Time steps"
     options = widget.options((40, 48))
     assert options.focal_length == 8 * 48 and not options.linear
+    assert options.noise_model == "poisson"
     run_to_end(qtbot, widget)
     assert fake.calls[-1][1].focal_length == 8 * 48
     widget.camera_choice.setCurrentIndex(0)

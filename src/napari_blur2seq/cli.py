@@ -83,6 +83,9 @@ def deblur(
         float | None,
         typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
     ] = None,
+    noise_model: Annotated[
+        str, typer.Option(help="white, or poisson: noise of counted photons, grows with light.")
+    ] = "white",
     linear: Linear = False,
     model: Annotated[
         str, typer.Option(help="built-in, or official: the networks of Blur2seq's authors.")
@@ -117,6 +120,7 @@ def deblur(
             n_poses=poses,
             refine=refine,
             noise=noise,
+            noise_model=cast(Any, noise_model),
             linear=linear,
             model=cast(Any, model),  # checked by Options
             weights=weights,

@@ -148,6 +148,10 @@ class Options:
         estimated from. By default all of it.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
+    noise_model : str
+        ``"white"``: noise of one level; or ``"poisson"``: counted photons, whose noise grows with
+        the brightness. Gain and read noise are measured in the picture; `noise`, where given, is
+        their root mean square over it. Not used by the official model.
     linear : bool
         Decode sRGB and let light add up in linear values; by default it adds up in the
         values as they are.
@@ -176,6 +180,7 @@ class Options:
     refine: bool = True
     region: tuple[int, int, int, int] | None = None
     noise: float | None = None
+    noise_model: Literal["white", "poisson"] = "white"
     linear: bool = False
     prior: str = "auto"
     model: Model = "built-in"
@@ -203,6 +208,10 @@ class Options:
             raise OptionError(
                 f"There is no prior {self.prior!r}; choose auto, learned, sparse or a "
                 ".safetensors file."
+            )
+        if self.noise_model not in ("white", "poisson"):
+            raise OptionError(
+                f"There is no noise model {self.noise_model!r}; choose white or poisson."
             )
         if self.tile is not None and self.tile < _LEAST_TILE:
             raise OptionError(f"Tiles must have {_LEAST_TILE} px a side at least, not {self.tile}.")
@@ -251,7 +260,7 @@ def _deblur_tensor(
     import torch
 
     from .motion_blur import MotionBlur
-    from .restoration import load_prior, restore_steps
+    from .restoration import PhotonNoise, load_prior, noise_of, restore_steps
 
     yield Progress("estimate", 0.0, "Looking at the blur")
     device = resolve(options.device)
@@ -281,9 +290,10 @@ def _deblur_tensor(
         if official is not None:
             steps = official.restore_steps(tensor, estimated, options.noise, options.tile)
         else:
-            steps = restore_steps(
-                tensor, estimated, prior, noise=options.noise, blind=True, preview=True
-            )
+            noise = noise_of(tensor, options.noise, options.noise_model)
+            if isinstance(noise, PhotonNoise):
+                about["noise"] = asdict(noise)
+            steps = restore_steps(tensor, estimated, prior, noise=noise, blind=True, preview=True)
         sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:
         sharp = tensor.clamp(0, 1)
@@ -407,8 +417,8 @@ def deblur(
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``, ``prior``,
-        ``model``, ``weights``, ``principal_point``, ``tile``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``noise_model``,
+        ``linear``, ``prior``, ``model``, ``weights``, ``principal_point``, ``tile``, ``seed``.
 
     Returns
     -------
@@ -481,6 +491,7 @@ def restore(
     trajectory: Trajectory,
     *,
     noise: float | None = None,
+    noise_model: Literal["white", "poisson"] = "white",
     prior: str = "auto",
     linear: bool = False,
     device: str = "auto",
@@ -496,6 +507,8 @@ def restore(
         Camera motion, of the same image shape.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
+    noise_model : str
+        ``"white"``, or ``"poisson"`` for noise that grows with the brightness.
     prior, linear, device, progress
         As for `deblur`.
 
@@ -504,18 +517,21 @@ def restore(
     ndarray
         Like the input.
     """
-    chosen = _options(noise=noise, prior=prior, linear=linear, device=device)
+    chosen = _options(
+        noise=noise, noise_model=noise_model, prior=prior, linear=linear, device=device
+    )
     working, form = _working_for(trajectory, image, linear)
 
     import torch
 
-    from .restoration import load_prior, restore_steps
+    from .restoration import load_prior, noise_of, restore_steps
 
     target = resolve(chosen.device)
     with torch.no_grad():
         model, _ = load_prior(chosen.prior, target)
         tensor = torch.from_numpy(working).to(target)
-        sharp = run(restore_steps(tensor, trajectory, model, noise=noise), progress)
+        level = noise_of(tensor, noise, noise_model)
+        sharp = run(restore_steps(tensor, trajectory, model, noise=level), progress)
     return form.encode(sharp.cpu().numpy())
 
 

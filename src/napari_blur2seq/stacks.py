@@ -156,14 +156,15 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
 
     import torch
 
-    from .restoration import load_prior, restore_steps
+    from .restoration import load_prior, noise_of, restore_steps
 
     device = resolve(options.device)
 
     def work() -> Steps[Array]:
         prior, _ = load_prior(options.prior, device, options.tile)
         tensor = torch.from_numpy(working).to(device)
-        steps = restore_steps(tensor, trajectory, prior, noise=options.noise, blind=True)
+        noise = noise_of(tensor, options.noise, options.noise_model)
+        steps = restore_steps(tensor, trajectory, prior, noise=noise, blind=True)
         sharp = yield from steps
         return form.encode(sharp.cpu().numpy())
 

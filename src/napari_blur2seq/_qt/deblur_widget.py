@@ -152,7 +152,9 @@ class DeblurWidget(WorkDock):
         self.noise.setSpecialValueText("automatic")
         self.noise.setToolTip(
             "Standard deviation of the picture's noise in percent of its range. Automatic (0) "
-            "measures it. Higher gives smoother results."
+            "measures it. Higher gives smoother results. With a microscope, it is taken to grow "
+            "with the brightness, as that of counted photons does, and this is its root mean "
+            "square."
         )
 
         self.light = Choice()
@@ -248,6 +250,7 @@ class DeblurWidget(WorkDock):
             n_poses=self.poses.value(),
             refine=self.refine.isChecked(),
             noise=self.noise.value() / 100 or None,
+            noise_model="poisson" if self.camera_choice.currentIndex() == _STAGE else "white",
             linear=self.light.currentData() and self.camera_choice.currentIndex() != _STAGE,
             **self.model.options(),
             device=self.device.name,

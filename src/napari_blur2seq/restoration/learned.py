@@ -33,11 +33,11 @@ class LearnedPrior:
         self.network = network
         self._tile = tile or _TILE
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
-        """Denoise (1, C, H, W) of noise `sigma`; C is 1 or 3."""
+    def __call__(self, image: Tensor, sigma: float | Tensor) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W); C is 1 or 3."""
 
-        def denoise(block: Tensor) -> Tensor:
-            clean: Tensor = self.network(block.expand(-1, 3, -1, -1), sigma)
+        def denoise(block: Tensor, level: float | Tensor) -> Tensor:
+            clean: Tensor = self.network(block.expand(-1, 3, -1, -1), level)
             return clean.mean(1, keepdim=True) if block.shape[1] == 1 else clean
 
-        return filtered(image, self._tile, _MARGIN, denoise)
+        return filtered(image, sigma, self._tile, _MARGIN, denoise)
