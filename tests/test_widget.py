@@ -712,6 +712,9 @@ def test_the_authors_model_is_chosen_with_its_files(viewer, preference_page):
     widget.model.trajectory_file.name.setText("a.pkl")
     widget.model.restoration_file.name.setText("b.pkl")
     options = widget.options((40, 48))
+    assert not options.refine  # the paper's own result, unless
+    widget.refine.setChecked(True)
+    assert widget.options((40, 48)).refine
     assert (options.model, options.weights) == ("official", ("a.pkl", "b.pkl"))
     again = DeblurWidget(viewer)  # remembered in the preferences
     assert again.model.options() == widget.model.options()

@@ -73,7 +73,14 @@ def deblur(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    refine: Annotated[bool, typer.Option(help="Refine the estimated trajectory.")] = True,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Refine the estimated trajectory; by default, that of the built-in model.",
+            show_default=False,
+        ),
+    ] = None,
     focal_length: FocalLength = None,
     device: Device = "auto",
     poses: Annotated[

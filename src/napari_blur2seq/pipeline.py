@@ -140,9 +140,9 @@ class Options:
         ``(cx, cy)`` in pixels; ``(width / 2, height / 2)`` by default.
     n_poses : int
         Poses of the trajectory and frames of the sequence.
-    refine : bool
-        Refine the estimated trajectory: see `refine`. The official model's results stay those of
-        its networks.
+    refine : bool, optional
+        Refine the estimated trajectory: see `refine`. By default, the built-in model does, and the
+        official model's results stay those of its networks.
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
@@ -177,7 +177,7 @@ class Options:
     focal_length: float | None = None
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
-    refine: bool = True
+    refine: bool | None = None
     region: tuple[int, int, int, int] | None = None
     noise: float | None = None
     noise_model: Literal["white", "poisson"] = "white"
@@ -217,6 +217,8 @@ class Options:
             raise OptionError(f"Tiles must have {_LEAST_TILE} px a side at least, not {self.tile}.")
         if self.model not in ("built-in", "official"):
             raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
+        if self.refine is None:
+            object.__setattr__(self, "refine", self.model == "built-in")
         self._check_weights()
 
     def _check_weights(self) -> None:
@@ -281,7 +283,7 @@ def _deblur_tensor(
         about = {"prior": prior_name, "certainty": certainty}
     if moves:
         restoring = estimating
-        if options.refine and official is None:
+        if options.refine:
             restoring += 0.25
             refining = _refine(tensor, estimated, options)
             refinement = yield from within(refining, estimating, restoring)
@@ -393,7 +395,7 @@ def clipped_region(
 def deblur(
     image: ArrayLike,
     focal_length: float | None = None,
-    refine: bool = True,
+    refine: bool | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
     **options: Any,
@@ -410,8 +412,9 @@ def deblur(
         sides at least 32 px. Alpha is kept as it is.
     focal_length : float, optional
         In pixels; the longer side of the image by default.
-    refine : bool
-        Refine the estimated trajectory: see `refine`.
+    refine : bool, optional
+        Refine the estimated trajectory: see `refine`. True by default, but for the official model,
+        whose results stay those of its networks unless this is asked for.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     progress : callable, optional

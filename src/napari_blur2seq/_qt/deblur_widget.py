@@ -141,7 +141,8 @@ class DeblurWidget(WorkDock):
         self.refine.setChecked(True)
         self.refine.setToolTip(
             "Improve the estimated motion by what it makes of the picture. Takes about as long "
-            "again as the estimate of a small picture, less of a large one."
+            "again as the estimate of a small picture, less of a large one. With the authors' "
+            "checkpoints, the result is then no longer that of their networks alone."
         )
 
         self.noise = QDoubleSpinBox()
@@ -167,6 +168,8 @@ class DeblurWidget(WorkDock):
         )
 
         self.model = ModelChoice()
+        self.model.choice.currentIndexChanged.connect(self._model_changed)
+        self._model_changed()
         self.device = _DeviceChoice(preferred.device)
 
         for text, field in (
@@ -199,6 +202,9 @@ class DeblurWidget(WorkDock):
         for field in (self.focal_length, self.light):
             self.form.rows.setRowVisible(field, not microscope)
         self.form.rows.labelForField(self.poses).setText("Time steps" if microscope else "P&oses")
+
+    def _model_changed(self, *_: object) -> None:
+        self.refine.setChecked(not self.model.official)
 
     def _layer_changed(self) -> None:
         stack = self.layer is not None and self.layer.ndim > 2
