@@ -90,9 +90,10 @@ def test_five_slices_each_with_its_own_motion(qtbot, viewer, gate, kind):
     assert [layer.name for layer in viewer.layers] == [
         "stack",
         "stack deblurred",
+        "stack sequence",
         "stack trajectories",
     ]
-    sharp, tracks = viewer.layers[1:]
+    sharp, frames, tracks = viewer.layers[1:]
     np.testing.assert_array_equal(sharp.data, 255 - data)
     np.testing.assert_array_equal(np.asarray(image.data), data)
     world = image.data_to_world((3, 7, 11))
@@ -106,6 +107,38 @@ def test_five_slices_each_with_its_own_motion(qtbot, viewer, gate, kind):
         viewer.dims.set_point(1, image.data_to_world((z, 0, 0))[0])
         assert trajectory_of(tracks, viewer.dims) == motion(data[z])
     assert widget.stage.text() == "Done."
+    # The frames of every plane: computed when looked at, and the same as alone.
+    assert not frames.visible and isinstance(frames.data, dask.array.Array)
+    assert frames.data.shape == (4, *data.shape) and frames.data.dtype == data.dtype
+    np.testing.assert_allclose(frames.data_to_world((2, 3, 7, 11)), (2, *world), atol=1e-6)
+    for pose, z in ((0, 1), (3, 4)):
+        working, form = to_working(255 - data[z])
+        alone = pipeline.FrameSequence(working, motion(data[z]), form)[pose]
+        np.testing.assert_array_equal(frames.data[pose, z].compute(), alone)
+        assert not np.array_equal(alone, 255 - data[z])
+
+
+def test_the_frames_of_the_plane_shown_are_exported(qtbot, viewer, gate, tmp_path):
+    from tifffile import imread
+
+    from napari_blur2seq._qt.trajectory_widget import TrajectoryWidget
+    from napari_blur2seq.errors import TrajectoryError
+    from napari_blur2seq.writers import write_trajectory
+
+    viewer.add_image(STACK[:3], name="stack")
+    widget = docked(viewer)
+    widget.planes.setCurrentIndex(1)
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+    viewer.dims.set_current_step(1, 2)
+    view = TrajectoryWidget(viewer)
+    qtbot.addWidget(view)
+    view.save(str(tmp_path / "plane.ome.tif"))
+    frames = viewer.layers["stack sequence"].data
+    np.testing.assert_array_equal(imread(tmp_path / "plane.ome.tif"), frames[:, 2].compute())
+    with pytest.raises(TrajectoryError, match="for each plane"):
+        tracks = viewer.layers["stack trajectories"]
+        write_trajectory(str(tmp_path / "a.csv"), tracks.data, {"metadata": tracks.metadata})
 
 
 def test_cancelling_keeps_the_planes_that_are_done(qtbot, viewer, gate):
@@ -122,6 +155,8 @@ def test_cancelling_keeps_the_planes_that_are_done(qtbot, viewer, gate):
     sharp = viewer.layers["stack deblurred (2 of 5)"]
     np.testing.assert_array_equal(sharp.data[:2], 255 - STACK[:2])
     assert not sharp.data[2:].any()
+    frames = viewer.layers["stack sequence"].data
+    assert frames[:, :2].any() and not frames[:, 2:].any()
     assert gate.calls == 3  # the one that was under way, and none after it
     assert len(sharp.metadata["blur2seq"]["planes"]) == 2
     assert widget.run_button.text() == "Deblur" and widget.run_button.isEnabled()

@@ -24,7 +24,7 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
-from napari_blur2seq import pipeline, preferences
+from napari_blur2seq import memory, pipeline, preferences
 from napari_blur2seq._qt import work
 from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
@@ -337,7 +337,7 @@ def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, 
     fake.error = error
     before = len(notification_manager.records)
     run_to_end(qtbot, widget)
-    (told,) = notification_manager.records[before:]
+    *_, told = notification_manager.records[before:]
     assert sentence in told.message
     assert told.severity.value == "error"
     assert widget.stage.text() == told.message
@@ -348,28 +348,32 @@ def test_failures_are_told_and_the_controls_recover(qtbot, viewer, fake, error, 
     assert "shot deblurred" in names(viewer)
 
 
-def test_a_full_device_hands_over_to_the_cpu(qtbot, viewer, monkeypatch, fake):
-    devices: list[str] = []
+def test_a_full_device_hands_over_to_smaller_tiles_and_the_cpu(qtbot, viewer, monkeypatch, fake):
+    import torch
+
+    tried: list[tuple[str, int | None]] = []
 
     def full(image, options):
-        devices.append(options.device)
+        tried.append((options.device, options.tile))
         if options.device != "cpu":
             yield Progress("estimate", 0.1, "on the device")
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return (yield from fake(image, options))
 
     monkeypatch.setattr(pipeline, "deblur_steps", full)
-    monkeypatch.setattr(work, "_on_cpu", lambda device: device == "cpu")
+    monkeypatch.setattr(
+        memory, "resolve", lambda name: torch.device("cpu" if name == "cpu" else "cuda")
+    )
     viewer.add_image(PICTURE, name="shot")
     widget = docked(viewer)
-    told: list[str] = []
-    show = widget.show_event
-    monkeypatch.setattr(widget, "show_event", lambda e: (told.append(e.message), show(e)))
+    before = len(notification_manager.records)
     run_to_end(qtbot, widget)
-    assert devices == ["auto", "cpu"]
-    assert any("using the CPU" in message for message in told)
-    assert "shot deblurred" in names(viewer)
-    assert viewer.layers["shot deblurred"].metadata["blur2seq"]["parameters"]["device"] == "cpu"
+    assert tried == [("auto", None), ("auto", memory.SMALL_TILE), ("cpu", memory.SMALL_TILE)]
+    told = notification_manager.records[before:]
+    assert [record.severity.value for record in told] == ["warning", "warning"]
+    assert "in smaller tiles" in told[0].message and "on the CPU" in told[1].message
+    parameters = viewer.layers["shot deblurred"].metadata["blur2seq"]["parameters"]
+    assert (parameters["device"], parameters["tile"]) == ("cpu", memory.SMALL_TILE)
     assert_ready(widget)
 
 
@@ -523,6 +527,7 @@ def test_a_microscope_speaks_of_shifts_with_units(qtbot, viewer, fake):
     assert rows.labelForField(widget.poses).text() == "Time steps"
     options = widget.options((40, 48))
     assert options.focal_length == 8 * 48 and not options.linear
+    assert options.noise_model == "poisson"
     run_to_end(qtbot, widget)
     assert fake.calls[-1][1].focal_length == 8 * 48
     widget.camera_choice.setCurrentIndex(0)
@@ -707,6 +712,9 @@ def test_the_authors_model_is_chosen_with_its_files(viewer, preference_page):
     widget.model.trajectory_file.name.setText("a.pkl")
     widget.model.restoration_file.name.setText("b.pkl")
     options = widget.options((40, 48))
+    assert not options.refine  # the paper's own result, unless
+    widget.refine.setChecked(True)
+    assert widget.options((40, 48)).refine
     assert (options.model, options.weights) == ("official", ("a.pkl", "b.pkl"))
     again = DeblurWidget(viewer)  # remembered in the preferences
     assert again.model.options() == widget.model.options()
@@ -737,3 +745,28 @@ def test_files_of_other_networks_are_refused_in_the_viewer(
     assert "not a file of PyTorch weights" in widget.stage.text()
     assert len(viewer.layers) == 1
     assert_ready(widget)
+
+
+# ---------------------------------------------------------------------- event loop
+
+
+def test_garbage_collection_passes_over_what_was_there_before(qtbot, viewer, fake):
+    import gc
+
+    before = gc.get_freeze_count()
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    assert gc.get_freeze_count() > before + 50_000
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        widget.run_button.click()
+        fake.go_on()
+    assert gc.get_freeze_count() == 0
+    fake.gate.clear()
+    fake.at_gate.clear()
+    start_and_hold(qtbot, widget, fake)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    del widget
+    fake.go_on()
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0)

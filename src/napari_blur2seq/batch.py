@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from . import files
 from .errors import ImageError
+from .memory import Sparing
 from .pipeline import Options, Result, deblur_steps
 from .progress import Progress, Steps, within
 from .trajectory import Trajectory
@@ -132,7 +134,8 @@ def deblur_file(
     image, metadata = files.read_image(path)
     if options.focal_length is None:
         options = replace(options, focal_length=metadata["focal_length"])
-    result = yield from within(deblur_steps(image, options), 0.0, 0.9)
+    steps = Sparing(options).steps(partial(deblur_steps, image))
+    result = yield from within(steps, 0.0, 0.9)
     yield Progress("sequence", 0.9, f"Writing the results of {path.name}")
     suffix = files.split_name(path)[1]
     if suffix.lower() not in (*files.SUFFIXES, ".ome.tif", ".ome.tiff"):

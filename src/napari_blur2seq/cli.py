@@ -73,7 +73,14 @@ def deblur(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    refine: Annotated[bool, typer.Option(help="Refine the estimated trajectory.")] = True,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Refine the estimated trajectory; by default, that of the built-in model.",
+            show_default=False,
+        ),
+    ] = None,
     focal_length: FocalLength = None,
     device: Device = "auto",
     poses: Annotated[
@@ -83,6 +90,9 @@ def deblur(
         float | None,
         typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
     ] = None,
+    noise_model: Annotated[
+        str, typer.Option(help="white, or poisson: noise of counted photons, grows with light.")
+    ] = "white",
     linear: Linear = False,
     model: Annotated[
         str, typer.Option(help="built-in, or official: the networks of Blur2seq's authors.")
@@ -117,6 +127,7 @@ def deblur(
             n_poses=poses,
             refine=refine,
             noise=noise,
+            noise_model=cast(Any, noise_model),
             linear=linear,
             model=cast(Any, model),  # checked by Options
             weights=weights,
@@ -406,6 +417,8 @@ def _progress_bar(count: int) -> Iterator[Callable[[str], Callable[[Progress], N
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
+    from .progress import Notice
+
     columns: list[Any] = [
         TextColumn("{task.fields[file]}", markup=False),
         BarColumn(),
@@ -423,6 +436,8 @@ def _progress_bar(count: int) -> Iterator[Callable[[str], Callable[[Progress], N
             task = bar.add_task("", total=1.0, file=label)
 
             def report(event: Progress) -> None:
+                if isinstance(event, Notice):
+                    _errors.print(f"{name}: {event.message}", markup=False)
                 bar.update(task, completed=event.fraction, description=event.message)
 
             return report

@@ -367,6 +367,37 @@ def trajectory_of(layer: Layer, dims: Dims | None = None) -> Trajectory | None:
         return None
 
 
+def sequence_of(tracks: Layer, viewer: ViewerModel) -> tuple[Any, dict[str, Any]]:
+    """Data and attributes of the frames that belong to the tracks of a result.
+
+    Of a stack, those of the plane that the viewer shows.
+
+    Raises
+    ------
+    ImageError
+        If there are none among the layers.
+    """
+    from napari.layers import Image
+
+    kept = tracks.metadata["blur2seq"]
+    of = "planes" if "planes" in kept else "trajectory_csv"
+    for layer in reversed(viewer.layers):
+        theirs = layer.metadata.get("blur2seq", {})
+        if isinstance(layer, Image) and layer.ndim == tracks.ndim and theirs.get(of) == kept[of]:
+            data, attributes, _ = layer.as_layer_data_tuple()
+            if of == "planes":
+                plane = next((p for p in kept[of] if _shows(tracks, p["index"], viewer.dims)), None)
+                if plane is None:
+                    break
+                cut = [slice(None) if i is None else slice(i, i + 1) for i in plane["index"]]
+                data = data[(slice(None), *cut)]
+                attributes["metadata"] = {"blur2seq": plane}
+            return data, attributes
+    raise ImageError(
+        f"No sequence belongs to '{tracks.name}'; deblur the picture, and keep its sequence."
+    )
+
+
 def _shows(layer: Layer, index: Sequence[int | None], dims: Dims) -> bool:
     """Whether the viewer shows the plane of a stack at this index."""
     position = np.rint(layer.world_to_data(dims.point))[-len(index) :]
@@ -527,6 +558,8 @@ class StackResult:
         self._name = layer.name
         self._sharp: Layer | None = None
         self._tracks: Layer | None = None
+        self._frames: Layer | None = None
+        self._trajectories: dict[tuple[int | None, ...], Trajectory] = {}
         self._rows: list[NDArray[np.float64]] = []
         self._times: list[NDArray[np.float64]] = []
         self._kept: list[dict[str, Any]] = []
@@ -547,7 +580,10 @@ class StackResult:
         )
         self._add_plane(source, sharp)
         if trajectory is not None:
+            axes = self._viewer.dims.ndim
+            self._add_frames(source, trajectory)
             self._add_tracks(source, trajectory)
+            _to_last_pose(self._viewer, axes)
 
     @property
     def _remembered(self) -> dict[str, Any]:
@@ -571,6 +607,32 @@ class StackResult:
         self._sharp.metadata = self._remembered
         of = f" ({self.done} of {len(self._planes)})" if self.done < len(self._planes) else ""
         self._sharp.name = f"{self._name} deblurred{of}"
+
+    def _add_frames(self, source: Source, trajectory: Trajectory) -> None:
+        from napari.layers import Image
+
+        from .stacks import stack_frames
+
+        assert self._sharp is not None
+        self._trajectories[source.index] = trajectory
+        shown = [axis for axis, i in enumerate(source.index) if i is None]
+        linear = self._metadata.get("parameters", {}).get("linear", False)
+        data = stack_frames(self._sharp.data, dict(self._trajectories), shown, linear=linear)
+        if self._frames is None:
+            self._frames = Image(
+                data,
+                name=f"{self._name} sequence",
+                rgb=source.rgb,
+                multiscale=False,
+                visible=False,
+                **source.display,
+                **_with_time(copy.deepcopy(self._spatial)),
+            )
+            self._frames.contrast_limits_range = source.contrast_limits_range
+            self._viewer.add_layer(self._frames)
+        else:
+            self._frames.data = data
+        self._frames.metadata = self._remembered
 
     def _add_tracks(self, source: Source, trajectory: Trajectory) -> None:
         from napari.layers import Tracks
@@ -632,6 +694,11 @@ def add_layers(viewer: ViewerModel, layers: Iterable[LayerData], source: Source)
         if kind == "image":
             layer.contrast_limits_range = source.contrast_limits_range
         yield viewer.add_layer(layer)
+    _to_last_pose(viewer, axes)
+
+
+def _to_last_pose(viewer: ViewerModel, axes: int) -> None:
+    """Put the time slider on the end, if it is new: `axes` are those there were before."""
     if viewer.dims.ndim > axes:
         viewer.dims.set_current_step(0, viewer.dims.nsteps[0] - 1)
 

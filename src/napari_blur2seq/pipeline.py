@@ -15,6 +15,7 @@ from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
 from .images import MIN_SIDE, ImageFormat, to_working
+from .memory import Sparing
 from .progress import Progress, Steps, announced, mapped, run, within
 from .trajectory import Trajectory
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .estimate.refinement import Refinement
 
 DEFAULT_POSES = 25
-# `blur` can be cancelled after so many poses.
+_LEAST_TILE = 64
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -139,14 +140,18 @@ class Options:
         ``(cx, cy)`` in pixels; ``(width / 2, height / 2)`` by default.
     n_poses : int
         Poses of the trajectory and frames of the sequence.
-    refine : bool
-        Refine the estimated trajectory: see `refine`. The official model's results stay those of
-        its networks.
+    refine : bool, optional
+        Refine the estimated trajectory: see `refine`. By default, the built-in model does, and the
+        official model's results stay those of its networks.
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
+    noise_model : str
+        ``"white"``: noise of one level; or ``"poisson"``: counted photons, whose noise grows with
+        the brightness. Gain and read noise are measured in the picture; `noise`, where given, is
+        their root mean square over it. Not used by the official model.
     linear : bool
         Decode sRGB and let light add up in linear values; by default it adds up in the
         values as they are.
@@ -162,6 +167,9 @@ class Options:
         Files of the official model: trajectory network, restoration network.
     device : str
         ``"auto"``, or a name from `devices.available`.
+    tile : int, optional
+        Largest side in px of the tiles that the networks restore a picture in: smaller ones need
+        less memory and more time. At least 64; by default what each model works best with.
     seed : int
         Of random numbers; the present estimate draws none.
     """
@@ -169,14 +177,16 @@ class Options:
     focal_length: float | None = None
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
-    refine: bool = True
+    refine: bool | None = None
     region: tuple[int, int, int, int] | None = None
     noise: float | None = None
+    noise_model: Literal["white", "poisson"] = "white"
     linear: bool = False
     prior: str = "auto"
     model: Model = "built-in"
     weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
+    tile: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -199,8 +209,16 @@ class Options:
                 f"There is no prior {self.prior!r}; choose auto, learned, sparse or a "
                 ".safetensors file."
             )
+        if self.noise_model not in ("white", "poisson"):
+            raise OptionError(
+                f"There is no noise model {self.noise_model!r}; choose white or poisson."
+            )
+        if self.tile is not None and self.tile < _LEAST_TILE:
+            raise OptionError(f"Tiles must have {_LEAST_TILE} px a side at least, not {self.tile}.")
         if self.model not in ("built-in", "official"):
             raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
+        if self.refine is None:
+            object.__setattr__(self, "refine", self.model == "built-in")
         self._check_weights()
 
     def _check_weights(self) -> None:
@@ -244,7 +262,7 @@ def _deblur_tensor(
     import torch
 
     from .motion_blur import MotionBlur
-    from .restoration import load_prior, restore_steps
+    from .restoration import PhotonNoise, load_prior, noise_of, restore_steps
 
     yield Progress("estimate", 0.0, "Looking at the blur")
     device = resolve(options.device)
@@ -258,25 +276,26 @@ def _deblur_tensor(
         moves, estimating = True, 0.1
         about: dict[str, Any] = {"weights": official.description, "certainty": None}
     else:
-        prior, prior_name = load_prior(options.prior, device)
+        prior, prior_name = load_prior(options.prior, device, options.tile)
         estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
         about = {"prior": prior_name, "certainty": certainty}
     if moves:
         restoring = estimating
-        if options.refine and official is None:
+        if options.refine:
             restoring += 0.25
             refining = _refine(tensor, estimated, options)
             refinement = yield from within(refining, estimating, restoring)
             estimated = refinement.trajectory
             about["refinement"] = {"objective_db": refinement.objective}
         if official is not None:
-            steps = official.restore_steps(tensor, estimated, options.noise)
+            steps = official.restore_steps(tensor, estimated, options.noise, options.tile)
         else:
-            steps = restore_steps(
-                tensor, estimated, prior, noise=options.noise, blind=True, preview=True
-            )
+            noise = noise_of(tensor, options.noise, options.noise_model)
+            if isinstance(noise, PhotonNoise):
+                about["noise"] = asdict(noise)
+            steps = restore_steps(tensor, estimated, prior, noise=noise, blind=True, preview=True)
         sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:
         sharp = tensor.clamp(0, 1)
@@ -376,12 +395,15 @@ def clipped_region(
 def deblur(
     image: ArrayLike,
     focal_length: float | None = None,
-    refine: bool = True,
+    refine: bool | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
     **options: Any,
 ) -> Result:
     """Sharp image, camera trajectory and frame sequence from one blurry image.
+
+    Where the memory is full, the work is done again in smaller tiles, then on the CPU; the
+    parameters in the result's metadata say how it was done in the end.
 
     Parameters
     ----------
@@ -390,15 +412,16 @@ def deblur(
         sides at least 32 px. Alpha is kept as it is.
     focal_length : float, optional
         In pixels; the longer side of the image by default.
-    refine : bool
-        Refine the estimated trajectory: see `refine`.
+    refine : bool, optional
+        Refine the estimated trajectory: see `refine`. True by default, but for the official model,
+        whose results stay those of its networks unless this is asked for.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``, ``prior``,
-        ``model``, ``weights``, ``principal_point``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``noise_model``,
+        ``linear``, ``prior``, ``model``, ``weights``, ``principal_point``, ``tile``, ``seed``.
 
     Returns
     -------
@@ -418,7 +441,7 @@ def deblur(
     ((128, 128), 25, (25, 128, 128))
     """
     chosen = _options(focal_length=focal_length, refine=refine, device=device, **options)
-    return run(deblur_steps(image, chosen), progress)
+    return run(Sparing(chosen).steps(lambda o: deblur_steps(image, o)), progress)
 
 
 def refine(
@@ -471,6 +494,7 @@ def restore(
     trajectory: Trajectory,
     *,
     noise: float | None = None,
+    noise_model: Literal["white", "poisson"] = "white",
     prior: str = "auto",
     linear: bool = False,
     device: str = "auto",
@@ -486,6 +510,8 @@ def restore(
         Camera motion, of the same image shape.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
+    noise_model : str
+        ``"white"``, or ``"poisson"`` for noise that grows with the brightness.
     prior, linear, device, progress
         As for `deblur`.
 
@@ -494,18 +520,21 @@ def restore(
     ndarray
         Like the input.
     """
-    chosen = _options(noise=noise, prior=prior, linear=linear, device=device)
+    chosen = _options(
+        noise=noise, noise_model=noise_model, prior=prior, linear=linear, device=device
+    )
     working, form = _working_for(trajectory, image, linear)
 
     import torch
 
-    from .restoration import load_prior, restore_steps
+    from .restoration import load_prior, noise_of, restore_steps
 
     target = resolve(chosen.device)
     with torch.no_grad():
         model, _ = load_prior(chosen.prior, target)
         tensor = torch.from_numpy(working).to(target)
-        sharp = run(restore_steps(tensor, trajectory, model, noise=noise), progress)
+        level = noise_of(tensor, noise, noise_model)
+        sharp = run(restore_steps(tensor, trajectory, model, noise=level), progress)
     return form.encode(sharp.cpu().numpy())
 
 

@@ -34,6 +34,10 @@ class Progress:
     preview: np.ndarray | None = None
 
 
+class Notice(Progress):
+    """What the user should be told beside the line that the next event overwrites."""
+
+
 Steps = Generator[Progress, None, T]
 # A computation below the level of messages: yields the share of it that is done.
 Parts = Generator[float, None, T]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from . import pipeline
 from .devices import resolve
 from .errors import Blur2SeqError
 from .images import to_working
+from .memory import Sparing
 from .pipeline import Options
 from .progress import Progress, Steps, within
 from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from dask.array import Array as DaskArray
 
 Array = NDArray[Any]
 
@@ -64,12 +71,13 @@ def stack_steps(planes: Sequence[Callable[[], Array]], options: Options) -> Step
         The problems met: a plane that is of no use does not stop the others.
     """
     problems = []
+    sparing = Sparing(options)
     for number, plane in enumerate(planes):
         start, stop = number / len(planes), (number + 1) / len(planes)
         label = f"plane {number + 1} of {len(planes)}"
         pixels = plane()
         try:
-            steps = pipeline.deblur_steps(pixels, options)
+            steps = sparing.steps(partial(pipeline.deblur_steps, pixels))
             result = yield from _labelled(within(steps, start, stop), label)
         except Blur2SeqError as error:
             problem = f"Plane {number + 1} is left as it is: {error}"
@@ -101,7 +109,8 @@ def channels_steps(
     first = planes[leader]()
     share = 0.6 if len(planes) > 1 else 1.0
     label = f"channel {leader + 1}, which tells the motion"
-    steps = pipeline.deblur_steps(first, options)
+    sparing = Sparing(options)
+    steps = sparing.steps(partial(pipeline.deblur_steps, first))
     result = yield from _labelled(within(steps, 0.0, share), label)
     yield PlaneDone(
         "sequence",
@@ -120,8 +129,8 @@ def channels_steps(
         pixels = planes[number]()
         label = f"channel {number + 1}"
         try:
-            steps_of_channel = restored_steps(pixels, result.trajectory, options)
-            sharp = yield from _labelled(within(steps_of_channel, start, stop), label)
+            restored = sparing.steps(partial(restored_steps, pixels, result.trajectory))
+            sharp = yield from _labelled(within(restored, start, stop), label)
             problem = ""
         except Blur2SeqError as error:
             sharp, problem = pixels, f"Channel {number + 1} is left as it is: {error}"
@@ -147,19 +156,77 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
 
     import torch
 
-    from .restoration import load_prior, restore_steps
+    from .restoration import load_prior, noise_of, restore_steps
 
     device = resolve(options.device)
 
     def work() -> Steps[Array]:
-        prior, _ = load_prior(options.prior, device)
+        prior, _ = load_prior(options.prior, device, options.tile)
         tensor = torch.from_numpy(working).to(device)
-        steps = restore_steps(tensor, trajectory, prior, noise=options.noise, blind=True)
+        noise = noise_of(tensor, options.noise, options.noise_model)
+        steps = restore_steps(tensor, trajectory, prior, noise=noise, blind=True)
         sharp = yield from steps
         return form.encode(sharp.cpu().numpy())
 
     # As a decorator, unlike as a context, it is off while the generator waits for its caller.
     return (yield from torch.no_grad()(work)())
+
+
+def stack_frames(
+    sharp: Array,
+    trajectories: Mapping[tuple[int | None, ...], Trajectory],
+    shown: Sequence[int],
+    *,
+    linear: bool = False,
+) -> DaskArray:
+    """The frames of every plane of a stack, each computed when it is looked at.
+
+    Parameters
+    ----------
+    sharp : ndarray
+        The sharp planes, two axes of rows and columns among any others, colours last. It is not
+        copied: planes may be filled in later.
+    trajectories : mapping
+        Motion of the planes by their index, None along rows and columns; all of as many poses.
+        A plane without one, still to come or left as it is, has equal frames.
+    shown : sequence of int
+        Axes of rows and columns.
+    linear : bool
+        As for `deblur`.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape (T, *shape of `sharp`), one chunk a frame.
+    """
+    import uuid
+
+    import dask.array
+
+    axes = len(next(iter(trajectories)))
+    hidden = [axis for axis in range(axes) if axis not in shown]
+
+    def frame(block_id: tuple[int, ...]) -> Array:
+        pose, place = block_id[0], block_id[1:]
+        index = tuple(None if a in shown else place[a] for a in range(axes))
+        plane = sharp[tuple(slice(None) if i is None else i for i in index)]
+        moved = plane
+        if index in trajectories:
+            with suppress(Blur2SeqError):  # a constant plane looks the same from everywhere
+                working, form = to_working(plane, linear)
+                moved = pipeline.FrameSequence(working, trajectories[index], form)[pose]
+        return np.expand_dims(moved, (0, *(axis + 1 for axis in hidden)))
+
+    poses = max(map(len, trajectories.values()))
+    chunks = [(1,) * n if axis in hidden else (n,) for axis, n in enumerate(sharp.shape)]
+    return dask.array.map_blocks(
+        frame,
+        chunks=((1,) * poses, *chunks),
+        dtype=sharp.dtype,
+        meta=np.empty((0,) * (sharp.ndim + 1), sharp.dtype),
+        # Each another one: napari keeps what it has computed by name.
+        name=f"frames-{uuid.uuid4()}",
+    )
 
 
 def _labelled(steps: Steps[Any], label: str) -> Steps[Any]:

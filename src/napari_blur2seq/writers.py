@@ -50,7 +50,8 @@ def write_sequence(path: str, data: Any, attributes: dict[str, Any]) -> list[str
     if frame_axes < 1 or any(n != 1 for n in shape[1:frame_axes]):
         raise ImageError(
             f"A layer of shape {shape} is no sequence of pictures; choose one with a single "
-            "axis of time before its rows and columns."
+            "axis of time before its rows and columns. Of a stack, Export in the trajectory view "
+            "saves the frames of the plane shown."
         )
     between = (slice(None), *(0,) * (frame_axes - 1))
     frames = _Frames(data[between])
@@ -77,6 +78,11 @@ def write_trajectory(path: str, data: Any, attributes: dict[str, Any]) -> list[s
         If the layer is not one of ours.
     """
     kept = attributes.get("metadata", {}).get("blur2seq", {})
+    if "planes" in kept:
+        raise TrajectoryError(
+            "These tracks hold a motion for each plane; save that of the plane shown with Export "
+            "in the trajectory view."
+        )
     if "trajectory_csv" not in kept:
         raise TrajectoryError(
             "These tracks are no camera trajectory; choose a layer made by Blur2seq."
@@ -119,7 +125,7 @@ def _time_step(attributes: dict[str, Any]) -> float | None:
     if step is not None:
         return float(attributes["scale"][0]) * step
     kept = attributes.get("metadata", {}).get("blur2seq", {})
-    if "trajectory_csv" in kept:
+    if kept.get("trajectory_csv"):
         trajectory = Trajectory.from_csv(kept["trajectory_csv"])
         if trajectory.timed:
             return float(np.diff(trajectory.times).mean())

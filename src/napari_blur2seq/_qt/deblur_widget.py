@@ -141,7 +141,8 @@ class DeblurWidget(WorkDock):
         self.refine.setChecked(True)
         self.refine.setToolTip(
             "Improve the estimated motion by what it makes of the picture. Takes about as long "
-            "again as the estimate of a small picture, less of a large one."
+            "again as the estimate of a small picture, less of a large one. With the authors' "
+            "checkpoints, the result is then no longer that of their networks alone."
         )
 
         self.noise = QDoubleSpinBox()
@@ -152,7 +153,9 @@ class DeblurWidget(WorkDock):
         self.noise.setSpecialValueText("automatic")
         self.noise.setToolTip(
             "Standard deviation of the picture's noise in percent of its range. Automatic (0) "
-            "measures it. Higher gives smoother results."
+            "measures it. Higher gives smoother results. With a microscope, it is taken to grow "
+            "with the brightness, as that of counted photons does, and this is its root mean "
+            "square."
         )
 
         self.light = Choice()
@@ -165,6 +168,8 @@ class DeblurWidget(WorkDock):
         )
 
         self.model = ModelChoice()
+        self.model.choice.currentIndexChanged.connect(self._model_changed)
+        self._model_changed()
         self.device = _DeviceChoice(preferred.device)
 
         for text, field in (
@@ -197,6 +202,9 @@ class DeblurWidget(WorkDock):
         for field in (self.focal_length, self.light):
             self.form.rows.setRowVisible(field, not microscope)
         self.form.rows.labelForField(self.poses).setText("Time steps" if microscope else "P&oses")
+
+    def _model_changed(self, *_: object) -> None:
+        self.refine.setChecked(not self.model.official)
 
     def _layer_changed(self) -> None:
         stack = self.layer is not None and self.layer.ndim > 2
@@ -248,6 +256,7 @@ class DeblurWidget(WorkDock):
             n_poses=self.poses.value(),
             refine=self.refine.isChecked(),
             noise=self.noise.value() / 100 or None,
+            noise_model="poisson" if self.camera_choice.currentIndex() == _STAGE else "white",
             linear=self.light.currentData() and self.camera_choice.currentIndex() != _STAGE,
             **self.model.options(),
             device=self.device.name,

@@ -56,16 +56,18 @@ class ModelChoice(QWidget):
     def options(self) -> dict[str, Any]:
         """`model` and `weights` as `pipeline.Options` takes them."""
         files = tuple(field.text().strip() for field in self._fields.values())
-        if not self._official():
+        if not self.official:
             return {"model": "built-in", "weights": None}
         return {"model": "official", "weights": files if all(files) else None}
 
-    def _official(self) -> bool:
+    @property
+    def official(self) -> bool:
+        """Whether the authors' networks are chosen."""
         return bool(self.choice.currentData() == "official")
 
     def _show_fields(self) -> None:
         for widget in (self.trajectory_file, self.restoration_file):
-            widget.setVisible(self._official())
+            widget.setVisible(self.official)
 
     def _recall(self) -> None:
         preferences = _preferences()

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import Blur2SeqError
 from ..files import split_name
-from ..layers import is_trajectory, spread_of, trajectory_of
+from ..layers import is_trajectory, sequence_of, spread_of, trajectory_of
 from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
 from ..units import pixel_size
 from ..writers import write_sequence
@@ -413,8 +413,7 @@ class TrajectoryWidget(QWidget):
         elif suffix in (".png", ".svg"):
             self._save_curves(path, "png" if suffix == ".png" else "svg")
         else:
-            sequence = self._sequence()
-            data, attributes, _ = sequence.as_layer_data_tuple()
+            data, attributes = sequence_of(self._shown[0][0], self._viewer)
             write_sequence(path, data, attributes)
 
     def _save_curves(self, path: str, form: Literal["png", "svg"]) -> None:
@@ -430,21 +429,3 @@ class TrajectoryWidget(QWidget):
             form,
         )
         write_whole(path, plot)
-
-    def _sequence(self) -> Layer:
-        """The image layer with the frames of the first trajectory."""
-        from napari.layers import Image
-
-        layer, _ = self._shown[0]
-        text = layer.metadata["blur2seq"]["trajectory_csv"]
-        for other in reversed(self._viewer.layers):
-            kept = other.metadata.get("blur2seq", {})
-            if (
-                isinstance(other, Image)
-                and kept.get("trajectory_csv") == text
-                and other.ndim == layer.ndim
-            ):
-                return other
-        raise Blur2SeqError(
-            f"No sequence belongs to '{layer.name}'; deblur the picture, and keep its sequence."
-        )

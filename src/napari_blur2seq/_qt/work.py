@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 from .. import pipeline, preferences
 from ..errors import Blur2SeqError
 from ..layers import LayerData, Source, result_layers
+from ..memory import Sparing, is_about_memory
 from ..progress import Progress, Steps, mapped, within
 
 T = TypeVar("T")
@@ -26,6 +28,34 @@ class WorkError(Exception):
     superqt takes a RuntimeError for a deleted worker and never says that the work ended;
     every error of PyTorch is one.
     """
+
+
+class SettledObjects:
+    """What lives when work begins is left out of Python's garbage collections until it ends.
+
+    napari and PyTorch hold half a million objects. To walk through them takes a fifth of a
+    second, in which the viewer is stuck, and work and new layers set it off again and again.
+    """
+
+    _users = 0
+
+    def __init__(self) -> None:
+        self._open = True
+        SettledObjects._users += 1
+        gc.freeze()
+
+    def renew(self) -> None:
+        """Count what has come since, the modules that the work loaded above all, as settled."""
+        if self._open:
+            gc.freeze()
+
+    def release(self) -> None:
+        """Collect as before, when all work has ended."""
+        if self._open:
+            self._open = False
+            SettledObjects._users -= 1
+            if not SettledObjects._users:
+                gc.unfreeze()
 
 
 def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T | None]:
@@ -54,32 +84,13 @@ def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T |
 
 
 def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
-    """Deblur the plane of a source; the return value is ready to be added as layers.
-
-    Where the memory of another device runs out, all is done again on the CPU.
-    """
-    try:
-        return (yield from _deblur(source, options))
-    except Exception as error:
-        if not is_about_memory(error) or _on_cpu(options.device):
-            raise
-        yield Progress("estimate", 0.0, f"The memory of {options.device} is full; using the CPU")
-    options = replace(options, device="cpu")
-    return (yield from _deblur(source, options))
-
-
-def _deblur(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
-    steps = pipeline.deblur_steps(source.pixels(), options)
+    """Deblur the plane of a source; the return value is ready to be added as layers."""
+    sparing = Sparing(options)
+    steps = sparing.steps(lambda chosen: pipeline.deblur_steps(source.pixels(), chosen))
     result = yield from within(fewer_previews(steps), 0.0, 0.9)
     most = preferences.read().sequence_memory * 2**20
     frames = yield from within(sequence_array(result.frames, most), 0.9, 1.0)
-    return result_layers(result, source, frames, {"parameters": asdict(options)})
-
-
-def _on_cpu(device: str) -> bool:
-    from ..devices import resolve
-
-    return device == "cpu" or resolve(device).type == "cpu"
+    return result_layers(result, source, frames, {"parameters": asdict(sparing.options)})
 
 
 def fewer_previews(
@@ -137,16 +148,3 @@ def explain(error: BaseException) -> str:
             'python -c "import torch, napari; napari.Viewer(); napari.run()"'
         )
     return f"Deblurring failed with an unexpected error: {type(error).__name__}: {text}"
-
-
-def is_about_memory(error: BaseException) -> bool:
-    """Whether an error means that memory is full, of whichever device."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (
-            isinstance(error, RuntimeError)
-            and ("out of memory" in text or "can't allocate memory" in text)
-        )
-    )

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from ..errors import Blur2SeqError
-from ..progress import Progress, Steps
+from ..progress import Notice, Progress, Steps
 from .parts import ActivityBar, Form
-from .work import WorkError, explain, stoppable
+from .work import SettledObjects, WorkError, explain, stoppable
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -60,6 +60,8 @@ class WorkDock(QWidget):
         self._bar: ActivityBar | None = None
         self._end: Callable[[], None] | None = None
         self._taking: Iterator[str] | None = None
+        self._settled: SettledObjects | None = None
+        self._first = False
         self._percent = 0
         self._moving_bar = False
         self.form = Form()
@@ -154,13 +156,15 @@ class WorkDock(QWidget):
         self.update_button()
         self.run_button.setEnabled(True)
         self.stage.setText("Starting ...")
+        self._first = True
         self._percent = 0
         self.progress_bar.setValue(0)
         self.progress_bar.show()
         self._bar = bar = ActivityBar(title, self.cancel)
         # Closing the dock or the viewer deletes this widget, and with it the slots that
         # would end the work.
-        self._end = partial(_end_work, self._stop, bar)
+        self._settled = settled = SettledObjects()
+        self._end = partial(_end_work, self._stop, bar, settled)
         self.destroyed.connect(self._end)
         worker.start()
 
@@ -175,9 +179,14 @@ class WorkDock(QWidget):
     def _on_progress(self, event: Progress) -> None:
         if not self.working or self._stop.is_set():
             return
+        if self._first and self._settled is not None:
+            self._first = False
+            self._settled.renew()
         self._percent = round(100 * event.fraction)
         self.progress_bar.setValue(self._percent)
         self.show_event(event)
+        if isinstance(event, Notice):
+            show_warning(event.message)
         self._move_bar()
 
     def _move_bar(self) -> None:
@@ -236,6 +245,8 @@ class WorkDock(QWidget):
         self.update_button()
         if bar is not None:
             bar.close()
+        if self._settled is not None:
+            self._settled.release()
         self.done.emit()
 
     def event(self, event: QEvent | None) -> bool:
@@ -246,6 +257,7 @@ class WorkDock(QWidget):
         return bool(super().event(event))
 
 
-def _end_work(stop: threading.Event, bar: ActivityBar, *_: object) -> None:
+def _end_work(stop: threading.Event, bar: ActivityBar, settled: SettledObjects, *_: object) -> None:
     stop.set()
     bar.close()
+    settled.release()

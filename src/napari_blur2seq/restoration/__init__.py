@@ -5,31 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..errors import OptionError
 from .half_quadratic import Prior, estimate_noise, restore_steps
+from .photon_noise import PhotonNoise, measure_photon_noise
 from .sparse import SparseGradientPrior
 
-__all__ = ["estimate_noise", "load_prior", "restore_steps"]
+__all__ = ["PhotonNoise", "estimate_noise", "load_prior", "noise_of", "restore_steps"]
 
 
-def load_prior(name: str, device: torch.device) -> tuple[Prior, str]:
+def load_prior(name: str, device: torch.device, tile: int | None = None) -> tuple[Prior, str]:
     """The denoiser of a name, and what to call it in the metadata.
 
     ``"auto"`` is the learned prior where its weights are shipped, else the sparse one; the
-    path of a ``.safetensors`` file is the learned prior with the weights that it holds.
+    path of a ``.safetensors`` file is the learned prior with the weights that it holds. It works
+    in tiles of at most `tile` px a side.
     """
     from ..models import registry
 
     if name.endswith(".safetensors"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device, name)), Path(name).name
+        return LearnedPrior(registry.load_denoiser(device, name), tile), Path(name).name
 
     if name == "learned" and not registry.available("denoiser"):
         raise OptionError("No weights for the learned prior are installed; choose prior='sparse'.")
     if name != "sparse" and registry.available("denoiser"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device)), registry.describe("denoiser")
-    return SparseGradientPrior(), "sparse gradients"
+        return LearnedPrior(registry.load_denoiser(device), tile), registry.describe("denoiser")
+    return SparseGradientPrior(tile=tile), "sparse gradients"
+
+
+def noise_of(image: Tensor, level: float | None, model: str) -> float | PhotonNoise | None:
+    """The noise of (C, H, W) as `restore_steps` takes it.
+
+    Of ``"white"`` noise, the level alone, None to have it estimated. Of ``"poisson"`` noise, what
+    is measured in the picture, scaled to the root mean square `level` where that is given.
+    """
+    if model == "white":
+        return level
+    measured = measure_photon_noise(image)
+    if level is None:
+        return measured
+    return measured.scaled(level / max(measured.level(image), 1e-6))

@@ -70,8 +70,8 @@ class Denoiser(nn.Module):
         image : Tensor
             Shape ``(B, 3, H, W)``, range about [0, 1]; any size.
         sigma : Tensor or float
-            Standard deviation of the noise, one number or shape ``(B,)``, in the
-            units of the image.
+            Standard deviation of the noise in the units of the image: one number,
+            shape ``(B,)``, or ``(B, 1, H, W)`` where it is not the same everywhere.
 
         Returns
         -------
@@ -82,7 +82,11 @@ class Denoiser(nn.Module):
         bottom, right = -height % 8, -width % 8
         padded = F.pad(image, (0, right, 0, bottom), mode="replicate")
         x = F.pixel_unshuffle(padded, 2)
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if level.ndim == 4:
+            level = F.avg_pool2d(F.pad(level, (0, right, 0, bottom), mode="replicate"), 2)
+        else:
+            level = level.reshape(-1, 1, 1, 1)
         level = level.expand(x.shape[0], 1, *x.shape[-2:])
         x = torch.cat([x, level], dim=1).contiguous(memory_format=torch.channels_last)
         first = self.head(x)

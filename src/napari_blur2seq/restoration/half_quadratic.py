@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -35,9 +35,14 @@ from ..progress import Parts, Progress, Steps, announced
 from ..trajectory import Trajectory
 from .tiles import Tiling
 
+if TYPE_CHECKING:
+    from .photon_noise import PhotonNoise
+
 SATURATED = 0.985
 _LEAST_SIGMA = 1.5 / 255
 _PREVIEW_SIDE = 1024
+# Of photon noise in the dark: more than none, for all that is not noise.
+_LEAST_RELATIVE = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Prior(Protocol):
     known: Schedule
     blind: Schedule
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
-        """Denoise (1, C, H, W) of noise `sigma`."""
+    def __call__(self, image: Tensor, sigma: float | Tensor) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
         ...
 
 
@@ -79,13 +84,19 @@ def estimate_noise(image: Tensor) -> float:
     The median absolute second difference in both directions: blur has removed the
     picture itself from there (Donoho and Johnstone 1994).
     """
-    detail = F.conv2d(
-        image[:, None],
-        image.new_tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6,
-    )
+    detail = fine_detail(image)
     inside = ((image > 0.02) & (image < SATURATED))[:, 1:-1, 1:-1]
-    values = detail[:, 0][inside] if inside.any() else detail.flatten()
+    values = detail[inside] if inside.any() else detail.flatten()
     return float(values.abs().median() / 0.6745)
+
+
+def fine_detail(image: Tensor) -> Tensor:
+    """Second differences in both directions of (C, H, W), one px narrower on every side.
+
+    Of white noise, they have its standard deviation.
+    """
+    kernel = image.new_tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
+    return F.conv2d(image[:, None], kernel[None, None])[:, 0]
 
 
 def extend(image: Tensor, margin: int) -> Tensor:
@@ -147,7 +158,7 @@ def restore_steps(
     trajectory: Trajectory,
     prior: Prior,
     *,
-    noise: float | None = None,
+    noise: float | PhotonNoise | None = None,
     blind: bool = False,
     preview: bool = False,
 ) -> Steps[Tensor]:
@@ -161,8 +172,9 @@ def restore_steps(
         Camera motion.
     prior : Prior
         Denoiser and its schedule.
-    noise : float, optional
-        Standard deviation of the noise; estimated when not given.
+    noise : float or PhotonNoise, optional
+        Standard deviation of the noise; estimated when not given. Of photon noise, the denoiser is
+        told how strong it is at each place; the data step takes its mean.
     blind : bool
         Whether the trajectory is an estimate, whose errors act like noise.
     preview : bool
@@ -174,12 +186,19 @@ def restore_steps(
         Shape (C, H, W).
     """
     height, width = image.shape[-2:]
-    sigma = max(estimate_noise(image) if noise is None else noise, _LEAST_SIGMA)
+    relative: float | Tensor = 1.0
+    if noise is None:
+        noise = estimate_noise(image)
+    elif not isinstance(noise, float | int):
+        noise, relative = _noise_map(image, noise)
+    sigma = max(noise, _LEAST_SIGMA)
     schedule = prior.blind if blind else prior.known
     sigma *= schedule.noise_factor
     iterations = schedule.iterations
     corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
     margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4
+    if isinstance(relative, Tensor):
+        relative = extend(relative, margin)[None]
     larger = extended_trajectory(trajectory, margin)
     blur = MotionBlur(larger, image.device, image.dtype)
     inverse = LocalInverse(larger, image.device)
@@ -206,11 +225,19 @@ def restore_steps(
             )
         )
         label = f"Restoring: denoising {k + 1} of {iterations}"
-        cleaned = prior(u[None], float(level))
+        cleaned = prior(u[None], float(level) * relative)
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
             yield Progress("restore", start + part, label, preview_of(z[:, inner, inner]))
     return z[:, inner, inner].clamp(0, 1)
+
+
+def _noise_map(image: Tensor, noise: PhotonNoise) -> tuple[float, Tensor]:
+    """Root mean square of the noise of a picture, and by what factor of it each place has."""
+    around = F.pad(image.mean(0, keepdim=True)[None], (2,) * 4, mode="replicate")
+    brightness = F.avg_pool2d(around, 5, 1)[0]
+    level = noise.level(brightness)
+    return level, (noise.sigma(brightness) / max(level, 1e-6)).clamp_min(_LEAST_RELATIVE)
 
 
 def preview_of(image: Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ _TILE = 640
 _MARGIN = 32
 
 
-def shrink(magnitude: Tensor, weight: float, power: float) -> Tensor:
+def shrink(magnitude: Tensor, weight: float | Tensor, power: float) -> Tensor:
     r"""Minimiser over :math:`s \ge 0` of :math:`\frac12 (s-m)^2 + w\,s^p`, as a factor of m.
 
     One step of the generalised soft threshold (Zuo et al., *A generalized iterated
@@ -50,20 +50,28 @@ class SparseGradientPrior:
         Rounds of splitting.
     iterations : int
         Half-quadratic steps of a restoration.
+    tile : int, optional
+        Side in px of the tiles that are denoised, without what overlaps.
     """
 
     def __init__(
-        self, weight: float = 3.5, power: float = 0.7, rounds: int = 5, iterations: int = 8
+        self,
+        weight: float = 3.5,
+        power: float = 0.7,
+        rounds: int = 5,
+        iterations: int = 8,
+        tile: int | None = None,
     ) -> None:
+        self._tile = tile or _TILE
         self.weight, self.power, self.rounds = weight, power, rounds
         self.known = Schedule(iterations, first_sigma=0.2)
         self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
-        """Denoise (1, C, H, W) of noise `sigma`."""
-        return filtered(image, _TILE, _MARGIN, lambda block: self.denoise(block, sigma))
+    def __call__(self, image: Tensor, sigma: float | Tensor) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
+        return filtered(image, sigma, self._tile, _MARGIN, self.denoise)
 
-    def denoise(self, image: Tensor, sigma: float) -> Tensor:
+    def denoise(self, image: Tensor, sigma: float | Tensor) -> Tensor:
         """Denoise (B, C, H, W), periodic, in one go; differentiable."""
         height, width = image.shape[-2:]
         frequencies = laplacian((height, width), image.device)

@@ -13,10 +13,15 @@ from ..progress import Parts
 
 
 def filtered(
-    image: Tensor, side: int, margin: int, function: Callable[[Tensor], Tensor]
+    image: Tensor,
+    sigma: float | Tensor,
+    side: int,
+    margin: int,
+    function: Callable[[Tensor, float | Tensor], Tensor],
 ) -> Parts[Tensor]:
     """Filter (1, C, H, W) in blocks of at most `side` px, each with `margin` px more to throw away.
 
+    The function is given a block and its `sigma`: one number, or that part of (1, 1, H, W).
     Memory does not grow with the picture, and there is a pause after every block.
     """
     height, width = image.shape[-2:]
@@ -27,7 +32,8 @@ def filtered(
     for i, (top, left) in enumerate(corners):
         y0, x0 = max(0, top - margin), max(0, left - margin)
         y1, x1 = min(height, top + rows + margin), min(width, left + columns + margin)
-        block = function(image[..., y0:y1, x0:x1])
+        level = sigma[..., y0:y1, x0:x1] if isinstance(sigma, Tensor) else sigma
+        block = function(image[..., y0:y1, x0:x1], level)
         h, w = min(rows, height - top), min(columns, width - left)
         result[..., top : top + h, left : left + w] = block[
             ..., top - y0 : top - y0 + h, left - x0 : left - x0 + w
