@@ -63,6 +63,8 @@ _ROUGHNESS = 0.1
 # dB a px: what gains less by moving is as likely a fault of the objective.
 _PRICE = 1.0
 _LEAST_DISTANCE = 0.05
+# A climb ends that gained less than so many dB in so many steps.
+_LEAST_RISE, _PATIENCE = 0.02, 10
 # Another climb follows one that gained this much, dB.
 _WORTH_MORE = 0.5
 # Factors of the focal length that are tried, and what one must gain, dB.
@@ -362,6 +364,7 @@ def _climb_steps(
     rest = poses - basis @ values
     rates = _RATE / _orders()[:, None].sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
     best, kept, seen = found, list[float](), 0
+    highest = []
     _, first = objective(values, rest)
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(1, steps + 2):
@@ -376,6 +379,7 @@ def _climb_steps(
             kept.append(height)
             if step > 1:
                 best = _moved(found, (basis @ values + rest) / focal_length)
+        highest.append(kept[-1])
         preview = None
         if look is not None and step % _LOOK == 1 and (seen != len(kept) or not seen):
             preview, seen = look(best.result), len(kept)
@@ -390,7 +394,8 @@ def _climb_steps(
             trajectory=best.result,
         )
         used = max(step / steps, (budget.spent - began) / max(allowed, 1e-9))
-        if used > 1 or budget.stop.is_set():
+        stalled = step > _PATIENCE and kept[-1] - highest[-1 - _PATIENCE] < _LEAST_RISE
+        if used > 1 or stalled or budget.stop.is_set():
             break
         budget.steps -= 1
         mean.lerp_(gradient, 0.2)
