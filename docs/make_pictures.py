@@ -116,6 +116,27 @@ def trajectory() -> None:
     viewer.close()
 
 
+def refine() -> None:
+    """The dock that refines, held after some steps."""
+    viewer = new_viewer()
+    close(viewer, shaken_coffee(viewer))
+    viewer.layers.remove("coffee true trajectory")
+    deblurring = dock(viewer, "Deblur")
+    deblurring.layer = viewer.layers["coffee shaken"]
+    deblurring.refine.setChecked(False)
+    wait_for(deblurring, deblurring.run)
+    close(viewer, deblurring)
+    viewer.reset_view()
+    widget = dock(viewer, "Refine")
+    widget.run()
+    while widget.working and len(widget._heights) < 15:
+        settle(200)
+    widget.pause_button.click()
+    take(viewer, "refine")
+    wait_for(widget, widget.enough)
+    viewer.close()
+
+
 def kernels() -> None:
     """The grid of kernels over the shaken picture."""
     viewer = new_viewer()
@@ -238,7 +259,17 @@ def preferences() -> None:
 
 PICTURES = {
     f.__name__: f
-    for f in (simulate, trajectory, kernels, comparison, viewer, night, gallery, preferences)
+    for f in (
+        simulate,
+        trajectory,
+        refine,
+        kernels,
+        comparison,
+        viewer,
+        night,
+        gallery,
+        preferences,
+    )
 }
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from skimage.data import coffee
 
 import napari_blur2seq as b2s
-from napari_blur2seq.estimate.refinement import Objective, refine_steps
+from napari_blur2seq.estimate import budget
+from napari_blur2seq.estimate.refinement import Objective, Refinement, refine_steps
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import aligned_scores, path_error
-from napari_blur2seq.progress import run
+from napari_blur2seq.pipeline import Options, deblur_steps
+from napari_blur2seq.progress import Climbed, Progress, run
 
 SHARP = coffee()[120:280, 180:340]
 TRUE = b2s.shake.simulate_tremor(SHARP.shape, extent=8.0, seed=4, focal_length=320.0)
@@ -104,6 +110,131 @@ def test_the_same_again():
     start = disturbed(TRUE, 0.7)
     first, second = (run(refine_steps(IMAGE, start, steps=3)) for _ in range(2))
     assert first == second
+
+
+# What ends it, and what it tells meanwhile
+
+
+def climbed(steps) -> tuple[Refinement, list[Climbed]]:
+    events: list[Progress] = []
+    with torch.no_grad():
+        refinement = run(steps, events.append)
+    return refinement, [event for event in events if isinstance(event, Climbed)]
+
+
+def test_events_hold_the_best_so_far():
+    start = disturbed(TRUE, 0.7)
+    refinement, events = climbed(refine_steps(IMAGE, start, steps=4))
+    assert len(events) == 5  # the start, too
+    assert events[0].trajectory == start
+    bests = [event.best for event in events]
+    assert bests == np.maximum.accumulate([event.objective for event in events]).tolist()
+    assert sorted(set(bests)) == refinement.objective
+    assert events[-1].trajectory == refinement.trajectory
+    assert all(event.preview is None for event in events)
+
+
+def test_steps_are_all_there_are():
+    _, events = climbed(refine_steps(IMAGE, disturbed(TRUE, 0.7), steps=33))
+    moves = [event for event in events if "Step 0" not in event.message]
+    assert len(moves) <= 33
+    assert "of 30" in events[0].message
+    # Where another climb followed, with what the first left.
+    assert {event.message.split(" of ")[1][:2] for event in events} <= {"30", *map(str, range(33))}
+
+
+def test_a_climb_that_stalls_ends():
+    noise = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.5
+    start = b2s.shake.simulate_tremor((64, 64), extent=3.0, seed=1)
+    _, events = climbed(refine_steps(noise, start))
+    assert 10 <= len(events) < 31
+
+
+def test_seconds_end_it(monkeypatch):
+    # A clock that goes on by a second whenever it is looked at.
+    ticks = itertools.count()
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: float(next(ticks)))
+    start = disturbed(TRUE, 0.7)
+    refinement, events = climbed(refine_steps(IMAGE, start, seconds=12))
+    assert 3 <= len(events) <= 12
+    assert path_error(refinement.trajectory, TRUE) < path_error(start, TRUE)
+
+
+def test_pauses_of_the_caller_cost_no_seconds():
+    spending = budget.Budget(steps=1, seconds=10.0)
+
+    def steps():
+        yield Progress("refine", 0.0, "")
+        yield Progress("refine", 1.0, "")
+
+    counted = spending.counting(steps())
+    next(counted)
+    before = spending.spent
+    for _ in range(1000):  # the caller's own work
+        pass
+    assert spending.spent == before
+    next(counted)
+    assert spending.spent > before and not spending.over
+
+
+def test_stopped_it_keeps_the_best_so_far():
+    stop, seen = threading.Event(), []
+
+    def watch(event: Progress) -> None:
+        if isinstance(event, Climbed):
+            seen.append(event)
+            if len(seen) == 4:
+                stop.set()
+
+    result = b2s.refine(BLURRY, disturbed(TRUE, 0.7), progress=watch, stop=stop)
+    assert len(seen) == 4
+    assert result == seen[-1].trajectory
+
+
+def test_the_best_of_several_starts_is_followed():
+    far = b2s.shake.simulate_tremor(SHARP.shape, extent=8.0, seed=9, focal_length=320.0)
+    near = disturbed(TRUE, 0.5)
+    refinement, _ = climbed(refine_steps(IMAGE, [far, near], steps=8))
+    assert refinement.start == 1
+    assert path_error(refinement.trajectory, TRUE) < path_error(near, TRUE)
+    assert refinement.spread is not None and refinement.spread > 0.5
+    with pytest.raises(b2s.TrajectoryError, match="at least one"):
+        b2s.refine(BLURRY, [])
+
+
+def test_a_focal_length_that_is_far_off_is_found():
+    sharp = np.ascontiguousarray(coffee()[60:300, 150:450])
+    wide = b2s.shake.simulate_tremor(sharp.shape, extent=16.0, seed=3, focal_length=150.0)
+    image = torch.from_numpy(b2s.blur(sharp, wide, noise=0.003)).permute(2, 0, 1) / 255.0
+    # The same shifts in the middle, through a lens four times as long.
+    long = b2s.Camera.for_image(sharp.shape[:2], 600.0)
+    start = b2s.Trajectory.from_camera(wide.rotations / [4, 4, 1], long)
+    kept, _ = climbed(refine_steps(image, start, steps=1))
+    assert kept.trajectory.focal_length == 600
+    fitted, _ = climbed(refine_steps(image, start, steps=1, fit_focal_length=True))
+    assert fitted.trajectory.focal_length == 300
+    assert path_error(fitted.trajectory, wide) < path_error(start, wide)
+    still, _ = climbed(refine_steps(IMAGE, TRUE, steps=1, fit_focal_length=True))
+    assert still.trajectory.focal_length == TRUE.focal_length
+
+
+def test_deblur_starts_from_trajectories_instead_of_an_estimate():
+    small, start = BLURRY[:96, :96], b2s.shake.simulate_tremor((96, 96), extent=5.0, n_poses=6)
+    options = Options(n_poses=6, steps=2, prior="sparse")
+    events: list[Progress] = []
+    result = run(deblur_steps(small, options, [start]), events.append)
+    assert {event.stage for event in events} == {"estimate", "refine", "restore", "sequence"}
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
+    refined = b2s.refine(small, start, steps=2)
+    np.testing.assert_allclose(result.trajectory.rotations, refined.rotations, atol=1e-12)
+    previews = [e.preview for e in events if e.stage == "refine" and e.preview is not None]
+    assert previews and all(p.shape == small.shape and p.dtype == np.uint8 for p in previews)
+    plain = run(deblur_steps(small, replace(options, refine=False), [start]))
+    np.testing.assert_allclose(plain.trajectory.rotations, start.centered().rotations, atol=1e-9)
+    assert "refinement" not in plain.metadata
+    with pytest.raises(b2s.TrajectoryError, match="belongs to an image of"):
+        run(deblur_steps(BLURRY, options, [start]))
 
 
 def test_another_pictures_trajectory_is_refused():

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,12 @@ def output_names(paths: Iterable[Path]) -> list[str]:
 
 
 def deblur_file(
-    path: Path, folder: Path, name: str, options: Options, outputs: Outputs | None = None
+    path: Path,
+    folder: Path,
+    name: str,
+    options: Options,
+    outputs: Outputs | None = None,
+    starts: Sequence[Trajectory] = (),
 ) -> Steps[list[Path]]:
     """Deblur one file and write the results: all of them, or none.
 
@@ -115,6 +120,8 @@ def deblur_file(
         Begins the names of the files written.
     options : Options
     outputs : Outputs, optional
+    starts : sequence of Trajectory, optional
+        See `pipeline.deblur_steps`.
 
     Returns
     -------
@@ -132,7 +139,7 @@ def deblur_file(
     image, metadata = files.read_image(path)
     if options.focal_length is None:
         options = replace(options, focal_length=metadata["focal_length"])
-    result = yield from within(deblur_steps(image, options), 0.0, 0.9)
+    result = yield from within(deblur_steps(image, options, starts), 0.0, 0.9)
     yield Progress("sequence", 0.9, f"Writing the results of {path.name}")
     suffix = files.split_name(path)[1]
     if suffix.lower() not in (*files.SUFFIXES, ".ome.tif", ".ome.tiff"):

@@ -86,7 +86,7 @@ class RefineWidget(WorkDock):
         viewer = self._viewer
         self.motion = LayerChoice(viewer, self._is_motion)
         self.motion.setToolTip("The trajectory to start from: that of a result, or of a file.")
-        self.picture = LayerChoice(viewer, _is_picture)
+        self.picture = LayerChoice(viewer, self._is_picture)
         self.picture.setToolTip("The blurry picture that the trajectory belongs to.")
         self.seconds = QSpinBox()
         self.seconds.setRange(0, 3600)
@@ -148,6 +148,13 @@ class RefineWidget(WorkDock):
 
     def _is_motion(self, layer: Layer) -> bool:
         return is_trajectory(layer) and layer is not self._tracks.layer
+
+    def _is_picture(self, layer: Layer) -> bool:
+        """Whether it may be blurry: our results remember a trajectory."""
+        from napari.layers import Image
+
+        ours = layer is self._sharp.layer or trajectory_of(layer) is not None
+        return isinstance(layer, Image) and not ours
 
     def _motion_changed(self) -> None:
         """Choose the picture that the motion says it is of."""
@@ -316,7 +323,8 @@ class RefineWidget(WorkDock):
             self._start.visible = True
         self._start = self._source = None
         self.pause_button.setChecked(False)
-        self.motion.update_list()
+        for choice in (self.motion, self.picture):
+            choice.update_list()
         made = self._made.get((self._word, self._picture_name), [None])[-1]
         if made is not None and made in self._viewer.layers:
             self.motion.layer = made
@@ -442,13 +450,6 @@ class RefineWidget(WorkDock):
         return bool(super().event(event))
 
 
-def _is_picture(layer: Layer) -> bool:
-    """Whether it may be blurry: our results remember a trajectory."""
-    from napari.layers import Image
-
-    return isinstance(layer, Image) and trajectory_of(layer) is None
-
-
 class _Edit:
     """Points to drag on the path of one grid point, and tracks that follow them.
 
@@ -535,7 +536,11 @@ class _Edit:
     def _follow(self, event: Any = None) -> None:
         """Let the camera follow the points that were dragged."""
         if len(self.points.data) != len(self._xy):  # one was added or deleted
-            self.points.data = path_points(self._trajectory, self._point, "", self._place)[0]
+            data, keywords, _ = path_points(self._trajectory, self._point, "", self._place)
+            with self.points.events.data.blocker():
+                self.points.data = data
+            self.points.features = keywords["features"]
+            self.points.refresh_colors()
             return
         now = path_of_points(self.points, self._place)
         moved = np.flatnonzero(np.abs(now - self._xy).max(axis=1) > 1e-6)
