@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
+from .estimate.budget import STEPS
 from .images import MIN_SIDE, ImageFormat, to_working
 from .progress import Climbed, Progress, Steps, announced, mapped, run, within
 from .trajectory import Trajectory
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_POSES = 25
-DEFAULT_STEPS = 90
 # Of the previews of a refinement.
 _LOOK_PIXELS = 320 * 200
 # `blur` can be cancelled after so many poses.
@@ -149,9 +149,11 @@ class Options:
     refine : bool
         Refine the estimated trajectory: see `refine`. The official model's results stay those of
         its networks.
-    steps, seconds : int, float, optional
-        At most so many steps of the refinement, and about so many seconds of computing for it.
-        With a limit in seconds the result depends on how fast the machine is.
+    steps : int
+        At most so many of the refinement.
+    seconds : float, optional
+        At most about so many of computing for the refinement. With such a limit the result
+        depends on how fast the machine is.
     fit_focal_length : bool
         Whether the refinement tries other focal lengths, from half to four times as long, and
         takes one that is clearly better.
@@ -183,7 +185,7 @@ class Options:
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
     refine: bool = True
-    steps: int = DEFAULT_STEPS
+    steps: int = STEPS
     seconds: float | None = None
     fit_focal_length: bool = False
     region: tuple[int, int, int, int] | None = None
@@ -319,7 +321,7 @@ def _deblur_tensor(
         restoring = estimating
         if refined:
             restoring += 0.5 if starts else 0.25
-            # Previews, for whoever waits for this alone, would hold up the rest.
+            # Previews take time; while a given start is refined there is nothing else to see.
             refining = _refine(tensor, starts or [estimated], options, stop, bool(starts))
             refinement = yield from within(_encoded(refining, form), estimating, restoring)
             estimated = refinement.trajectory
@@ -416,8 +418,8 @@ def _refine(
         look=_quick_look(image, camera) if previews else None,
     )
     refinement = yield from mapped(steps, whole)
-    camera = starts[refinement.start].camera
-    return replace(refinement, trajectory=_seen_by(camera, refinement.trajectory))
+    chosen = starts[refinement.start].camera
+    return replace(refinement, trajectory=_seen_by(chosen, refinement.trajectory))
 
 
 def _quick_look(image: Tensor, camera: Camera) -> Callable[[Trajectory], NDArray[np.float32]]:
@@ -526,7 +528,7 @@ def refine(
     image: ArrayLike,
     trajectory: Trajectory | Sequence[Trajectory],
     *,
-    steps: int = DEFAULT_STEPS,
+    steps: int = STEPS,
     seconds: float | None = None,
     fit_focal_length: bool = False,
     region: tuple[int, int, int, int] | None = None,

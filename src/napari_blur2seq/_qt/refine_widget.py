@@ -70,6 +70,7 @@ class RefineWidget(WorkDock):
         self._word = "refined"  # what the work at hand makes of the picture
         self._enough = threading.Event()
         self._start: Layer | None = None
+        self._focal_length = 0.0
         self._sharp, self._tracks = LiveLayer(napari_viewer), LiveLayer(napari_viewer)
         # Layers added here, by word and name of the picture, to be used again.
         self._made: dict[tuple[str, str], list[Layer | None]] = {}
@@ -228,6 +229,7 @@ class RefineWidget(WorkDock):
             self.refuse(error)
             return
         self._source, self._word, self._start = source, word, motion
+        self._focal_length = trajectory.focal_length
         self._enough = stop = threading.Event()
         self._heights = []
         self._draw()
@@ -308,6 +310,8 @@ class RefineWidget(WorkDock):
         assert trajectory is not None
         spatial = self._source.spatial
         words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
+        if trajectory.focal_length != self._focal_length:
+            words += f" through a lens of {trajectory.focal_length:.0f} px"
         if self._word != "refined":
             return f"Done. {words}."
         heights = tracks.metadata["blur2seq"]["refinement"]["objective_db"]

@@ -12,6 +12,9 @@ from ..progress import Steps
 
 T = TypeVar("T")
 
+# Of a whole refinement.
+STEPS = 90
+
 
 @dataclass
 class Budget:

@@ -33,7 +33,7 @@ from ..progress import Climbed, Steps, within
 from ..restoration.half_quadratic import SATURATED
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
-from .budget import Budget
+from .budget import STEPS, Budget
 from .curve import cosine_basis, displacements
 from .judge import (
     CELL,
@@ -50,8 +50,7 @@ from .judge import (
 from .kernel_network import rasterise
 from .view import FINE_PIXELS, View
 
-# Of a whole refinement, and of one climb.
-STEPS = 90
+# Steps of one climb.
 _CLIMB = 30
 _TERMS = 16
 _POSES = 64
