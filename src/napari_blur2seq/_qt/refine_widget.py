@@ -358,7 +358,7 @@ class RefineWidget(WorkDock):
                 "best until then."
             )
             self._plot.setLabel("bottom", "step")
-            self._plot.setLabel("left", "objective gained (dB)")
+            self._plot.setLabel("left", "gain (dB)")
             self._plots.addWidget(self._plot)
         style = style_of(self._viewer)
         restyle(self._plot, style)
