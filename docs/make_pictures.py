@@ -116,6 +116,33 @@ def trajectory() -> None:
     viewer.close()
 
 
+def refine() -> None:
+    """The dock that refines, held after some steps from a motion that is too short."""
+    from skimage.data import coffee
+
+    import napari_blur2seq as b2s
+    from napari_blur2seq.layers import picture_of, trajectory_layer
+
+    sharp = np.ascontiguousarray(coffee()[60:300, 150:450])
+    motion = b2s.shake.simulate_tremor(sharp.shape, extent=14.0, seed=7)
+    viewer = new_viewer()
+    viewer.add_image(np.asarray(b2s.blur(sharp, motion, noise=0.005)), name="coffee")
+    data, keywords, _ = trajectory_layer(motion.scaled(0.85), "motion", picture_of(viewer))
+    viewer.add_tracks(data, **keywords)
+    viewer.reset_view()
+    widget = dock(viewer, "Refine")
+    widget.run()
+    while widget.working and len(widget._heights) < 12:
+        settle(200)
+    widget.pause_button.click()
+    viewer.dims.set_current_step(0, len(motion) - 1)
+    take(viewer, "refine")
+    widget.cancel()
+    while widget.working:
+        settle(200)
+    viewer.close()
+
+
 def kernels() -> None:
     """The grid of kernels over the shaken picture."""
     viewer = new_viewer()
@@ -238,7 +265,17 @@ def preferences() -> None:
 
 PICTURES = {
     f.__name__: f
-    for f in (simulate, trajectory, kernels, comparison, viewer, night, gallery, preferences)
+    for f in (
+        simulate,
+        trajectory,
+        refine,
+        kernels,
+        comparison,
+        viewer,
+        night,
+        gallery,
+        preferences,
+    )
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,13 @@ class Fake:
     """Inverts pictures under a tremor; fails as told by a picture's first pixel."""
 
     seen: list[Options] = field(default_factory=list)
+    starts: list[Trajectory] = field(default_factory=list)
 
-    def __call__(self, image: np.ndarray, options: Options) -> Steps[Result]:
+    def __call__(
+        self, image: np.ndarray, options: Options, starts: Sequence[Trajectory] = ()
+    ) -> Steps[Result]:
         self.seen.append(options)
+        self.starts = list(starts)
         working, form = to_working(image)
         yield Progress("estimate", 0.5, "halfway")
         mark = int(np.ravel(image)[0])
@@ -361,6 +366,57 @@ def test_output_that_is_a_file(tmp_path: Path, fake: Fake) -> None:
     assert result.exit_code == 2
     assert "cannot be made" in result.stderr
     assert fake.seen == []
+
+
+# Refining trajectories
+
+
+def test_refine_hands_trajectories_and_options_over(tmp_path: Path, fake: Fake) -> None:
+    source = save(tmp_path / "a.png")
+    motions = [shake.simulate_tremor((40, 50), seed=seed, n_poses=7 + seed) for seed in (1, 2)]
+    paths = [tmp_path / f"{i}.csv" for i in range(2)]
+    for motion, path in zip(motions, paths, strict=True):
+        motion.save(path)
+    more = "--steps 9 --seconds 2.5 --fit-focal-length --prior sparse --no-sequence --device cpu"
+    done = run("refine", source, *paths, "-o", tmp_path / "out", *more.split())
+    assert done.exit_code == 0, done.stderr
+    assert fake.starts == motions
+    options = Options(
+        steps=9, seconds=2.5, fit_focal_length=True, prior="sparse", device="cpu", n_poses=9
+    )
+    assert fake.seen == [options]
+    assert names(tmp_path / "out") == outputs("a") - {"a_sequence.ome.tif"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--steps", "0"], ["--seconds", "-1"], ["--device", "abacus"], ["{folder}/text.csv"],
+     ["{folder}/none.csv"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_options_of_refine(tmp_path: Path, options: list[str]) -> None:
+    source = save(tmp_path / "a.png")
+    (tmp_path / "text.csv").write_text("hello\n")
+    shake.simulate_tremor((40, 50)).save(tmp_path / "motion.csv")
+    options = [o.format(folder=tmp_path) for o in options]
+    done = run("refine", source, tmp_path / "motion.csv", *options, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_refine_says_in_the_metadata_what_each_step_gained(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png", shape=(40, 50, 3))
+    shake.simulate_tremor((40, 50), extent=5, n_poses=5).save(tmp_path / "motion.csv")
+    done = run(
+        "refine", source, tmp_path / "motion.csv", "-o", tmp_path, "--steps", 3, "--no-sequence"
+    )
+    assert done.exit_code == 0, done.stderr
+    metadata = json.loads((tmp_path / "a_metadata.json").read_text())
+    heights = metadata["refinement"]["objective_db"]
+    assert 1 <= len(heights) <= 4 and heights == sorted(heights)
+    assert metadata["parameters"]["steps"] == 3
+    assert len(Trajectory.load(tmp_path / "a_trajectory.csv")) == 5
 
 
 # Shaking pictures

@@ -21,7 +21,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture
 def photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small shaken picture, under the documentation's name in the current folder."""
+    """A small shaken picture and its motion, by the documentation's names in the current folder."""
     from imageio.v3 import imwrite
     from skimage.data import astronaut
 
@@ -30,6 +30,7 @@ def photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sharp = astronaut()[40:136, 160:288]
     trajectory = b2s.shake.simulate_tremor(sharp.shape[:2], extent=6.0, seed=1)
     imwrite(tmp_path / "photograph.png", np.asarray(b2s.blur(sharp, trajectory)))
+    trajectory.scaled(0.9).save(tmp_path / "start.csv")
     monkeypatch.chdir(tmp_path)
 
 
@@ -43,12 +44,23 @@ def test_python_examples_run(photograph: None, monkeypatch: pytest.MonkeyPatch) 
     assert Path("curves.svg").stat().st_size > 0
 
 
-def test_commands_run(photograph: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_refinement_run(photograph: None) -> None:
+    scope: dict[str, object] = {}
+    for block in blocks("refine.md", "python"):
+        exec(compile(block, "refine.md", "exec"), scope)
+    for name in ("better", "quick", "best"):
+        assert len(scope[name]) == 25  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("page", "count"), [("scripts.md", 2), ("refine.md", 1)])
+def test_commands_run(
+    photograph: None, monkeypatch: pytest.MonkeyPatch, page: str, count: int
+) -> None:
     from napari_blur2seq.cli import main
 
-    lines = "\n".join(blocks("scripts.md", "console")).splitlines()
+    lines = "\n".join(blocks(page, "console")).splitlines()
     commands = [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
-    assert len(commands) == 2
+    assert len(commands) == count
     for words in commands:
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as end:

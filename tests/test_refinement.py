@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from skimage.data import coffee
 
 import napari_blur2seq as b2s
-from napari_blur2seq.estimate.refinement import Objective, refine_steps
+from napari_blur2seq.estimate import budget, refinement
+from napari_blur2seq.estimate.refinement import Objective, Refinement, refine_steps
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import aligned_scores, path_error
-from napari_blur2seq.progress import run
+from napari_blur2seq.pipeline import Options, deblur_steps
+from napari_blur2seq.progress import Climbed, Progress, run
 
 SHARP = coffee()[120:280, 180:340]
 TRUE = b2s.shake.simulate_tremor(SHARP.shape, extent=8.0, seed=4, focal_length=320.0)
@@ -84,9 +89,9 @@ def test_gradient_is_that_of_finite_differences():
 @torch.no_grad()
 def test_every_step_that_is_kept_is_higher_than_the_last():
     events = []
-    refinement = run(refine_steps(IMAGE, disturbed(TRUE, 0.7), steps=6), events.append)
-    assert len(refinement.objective) > 1
-    assert (np.diff(refinement.objective) > 0).all()
+    result = run(refine_steps(IMAGE, disturbed(TRUE, 0.7), steps=6), events.append)
+    assert len(result.objective) > 1
+    assert (np.diff(result.objective) > 0).all()
     fractions = [event.fraction for event in events]
     assert fractions == sorted(fractions)
     assert {event.stage for event in events} == {"refine"}
@@ -104,6 +109,136 @@ def test_the_same_again():
     start = disturbed(TRUE, 0.7)
     first, second = (run(refine_steps(IMAGE, start, steps=3)) for _ in range(2))
     assert first == second
+
+
+# What ends it, and what it tells meanwhile
+
+
+def climbed(steps) -> tuple[Refinement, list[Climbed]]:
+    events: list[Progress] = []
+    with torch.no_grad():
+        result = run(steps, events.append)
+    return result, [event for event in events if isinstance(event, Climbed)]
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[torch.Tensor, b2s.Trajectory]:
+    """A picture that takes little time, and a motion that is nearly right."""
+    motion = b2s.shake.simulate_tremor((80, 80), extent=5.0, seed=4, n_poses=9)
+    shaken = b2s.blur(np.ascontiguousarray(SHARP[:80, :80]), motion)
+    return torch.from_numpy(shaken).permute(2, 0, 1) / 255.0, motion.scaled(0.7)
+
+
+def test_events_hold_the_best_so_far(small):
+    result, events = climbed(refine_steps(*small, steps=4))
+    assert len(events) == 5  # the start, too
+    assert events[0].trajectory == small[1]
+    bests = [event.best for event in events]
+    assert bests == np.maximum.accumulate([event.objective for event in events]).tolist()
+    assert sorted(set(bests)) == result.objective
+    assert events[-1].trajectory == result.trajectory
+    assert all(event.preview is None for event in events)
+
+
+def test_climbs_follow_each_other_until_the_steps_are_used_up(small, monkeypatch):
+    monkeypatch.setattr(refinement, "_CLIMB", 3)
+    monkeypatch.setattr(refinement, "_WORTH_MORE", 0.0)
+    _, events = climbed(refine_steps(*small, steps=4))
+    told = [event.message.split(":")[0] for event in events]
+    assert told == [*(f"Step {k} of 3" for k in range(4)), "Step 0 of 1", "Step 1 of 1"]
+
+
+def test_a_climb_that_stalls_ends():
+    noise = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.5
+    start = b2s.shake.simulate_tremor((64, 64), extent=3.0, seed=1)
+    _, events = climbed(refine_steps(noise, start))
+    assert 10 <= len(events) < 31
+
+
+def test_seconds_end_it(small):
+    result, events = climbed(refine_steps(*small, seconds=1e-9))
+    assert len(events) == 1 and result.trajectory == small[1]
+    with_time, without = (climbed(refine_steps(*small, steps=2, seconds=s))[0] for s in (1e9, None))
+    assert with_time == without
+
+
+def test_pauses_of_the_caller_cost_no_seconds():
+    spending = budget.Budget(steps=1, seconds=10.0)
+
+    def steps():
+        yield Progress("refine", 0.0, "")
+        yield Progress("refine", 1.0, "")
+
+    counted = spending.counting(steps())
+    next(counted)
+    before = spending.spent
+    for _ in range(1000):  # the caller's own work
+        pass
+    assert spending.spent == before
+    next(counted)
+    assert spending.spent > before and not spending.over
+
+
+def test_stopped_it_keeps_the_best_so_far(small):
+    stop, seen = threading.Event(), []
+
+    def watch(event: Progress) -> None:
+        if isinstance(event, Climbed):
+            seen.append(event)
+            if len(seen) == 3:
+                stop.set()
+
+    image = (small[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    result = b2s.refine(image, small[1], progress=watch, stop=stop)
+    assert len(seen) == 3
+    assert result == seen[-1].trajectory != small[1]
+
+
+def test_the_best_of_several_starts_is_followed():
+    far = b2s.shake.simulate_tremor(SHARP.shape, extent=8.0, seed=9, focal_length=320.0)
+    result, events = climbed(refine_steps(IMAGE, [far.resample(9), disturbed(TRUE, 0.5)], steps=2))
+    assert result.start == 1 and len(result.trajectory) == len(TRUE)
+    assert path_error(result.trajectory, TRUE) < 0.6 < path_error(far, TRUE)
+    assert result.spread is not None and result.spread > 0.6
+    # Each is climbed from.
+    assert len([event for event in events if "Step 0" in event.message]) == 2
+    with pytest.raises(b2s.TrajectoryError, match="at least one"):
+        b2s.refine(BLURRY, [])
+
+
+def test_a_focal_length_that_is_far_off_is_found():
+    sharp = np.ascontiguousarray(coffee()[60:300, 150:450])
+    wide = b2s.shake.simulate_tremor(sharp.shape, extent=16.0, seed=3, focal_length=150.0)
+    image = torch.from_numpy(b2s.blur(sharp, wide, noise=0.003)).permute(2, 0, 1) / 255.0
+    # The same shifts in the middle, through a lens twice as long.
+    long = b2s.Camera.for_image(sharp.shape[:2], 300.0)
+    start = b2s.Trajectory.from_camera(wide.rotations / [2, 2, 1], long)
+    kept, _ = climbed(refine_steps(image, start, steps=1))
+    assert kept.trajectory.focal_length == 300
+    fitted, _ = climbed(refine_steps(image, start, steps=1, fit_focal_length=True))
+    assert fitted.trajectory.focal_length == 150
+    assert path_error(fitted.trajectory, wide) < 0.2 < 0.8 < path_error(start, wide)
+    again, _ = climbed(refine_steps(image, wide, steps=1, fit_focal_length=True))
+    assert again.trajectory.focal_length == 150
+
+
+def test_deblur_starts_from_trajectories_instead_of_an_estimate():
+    small, start = BLURRY[:96, :96], b2s.shake.simulate_tremor((96, 96), extent=5.0, n_poses=6)
+    options = Options(n_poses=6, steps=2, prior="sparse")
+    events: list[Progress] = []
+    result = run(deblur_steps(small, options, [start]), events.append)
+    assert {event.stage for event in events} == {"estimate", "refine", "restore", "sequence"}
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
+    refined = b2s.refine(small, start, steps=2)
+    np.testing.assert_allclose(result.trajectory.rotations, refined.rotations, atol=1e-12)
+    previews = [e.preview for e in events if e.stage == "refine" and e.preview is not None]
+    assert previews and all(p.shape == small.shape and p.dtype == np.uint8 for p in previews)
+    plain = run(deblur_steps(small, replace(options, refine=False), [start]))
+    np.testing.assert_allclose(plain.trajectory.rotations, start.centered().rotations, atol=1e-9)
+    assert "refinement" not in plain.metadata
+    with pytest.raises(b2s.TrajectoryError, match="belongs to an image of"):
+        run(deblur_steps(BLURRY, options, [start]))
 
 
 def test_another_pictures_trajectory_is_refused():

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from .camera import Camera
     from .errors import Blur2SeqError, CameraError, ImageError, OptionError, TrajectoryError
     from .pipeline import Result, blur, deblur, refine, restore
-    from .progress import Progress
+    from .progress import Climbed, Progress
     from .trajectory import Trajectory
 
 _NAMES = {
     "Blur2SeqError": "errors",
     "Camera": "camera",
     "CameraError": "errors",
+    "Climbed": "progress",
     "ImageError": "errors",
     "OptionError": "errors",
     "Progress": "progress",
@@ -34,6 +35,7 @@ __all__ = [
     "Blur2SeqError",
     "Camera",
     "CameraError",
+    "Climbed",
     "ImageError",
     "OptionError",
     "Progress",

@@ -7,9 +7,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,12 @@ def output_names(paths: Iterable[Path]) -> list[str]:
 
 
 def deblur_file(
-    path: Path, folder: Path, name: str, options: Options, outputs: Outputs | None = None
+    path: Path,
+    folder: Path,
+    name: str,
+    options: Options,
+    outputs: Outputs | None = None,
+    starts: Sequence[Trajectory] = (),
 ) -> Steps[list[Path]]:
     """Deblur one file and write the results: all of them, or none.
 
@@ -117,6 +121,8 @@ def deblur_file(
         Begins the names of the files written.
     options : Options
     outputs : Outputs, optional
+    starts : sequence of Trajectory, optional
+        See `pipeline.deblur_steps`.
 
     Returns
     -------
@@ -134,7 +140,7 @@ def deblur_file(
     image, metadata = files.read_image(path)
     if options.focal_length is None:
         options = replace(options, focal_length=metadata["focal_length"])
-    steps = Sparing(options).steps(partial(deblur_steps, image))
+    steps = Sparing(options).steps(lambda chosen: deblur_steps(image, chosen, starts))
     result = yield from within(steps, 0.0, 0.9)
     yield Progress("sequence", 0.9, f"Writing the results of {path.name}")
     suffix = files.split_name(path)[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,15 @@ FocalLength = Annotated[
 Linear = Annotated[
     bool, typer.Option("--linear", help="Decode sRGB first: blur adds up in linear light.")
 ]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
+]
+Prior = Annotated[
+    str, typer.Option(help="auto, learned, sparse, or a .safetensors file of your training.")
+]
+SequenceFile = Annotated[bool, typer.Option(help="Write the frames as OME-TIFF.")]
+VideoFile = Annotated[bool, typer.Option("--mp4", help="Write the frames as video, too.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
@@ -86,10 +96,7 @@ def deblur(
     poses: Annotated[
         int, typer.Option(help="Poses of the trajectory, frames of the sequence.")
     ] = 25,
-    noise: Annotated[
-        float | None,
-        typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
-    ] = None,
+    noise: Noise = None,
     noise_model: Annotated[
         str, typer.Option(help="white, or poisson: noise of counted photons, grows with light.")
     ] = "white",
@@ -103,12 +110,10 @@ def deblur(
             metavar="TRAJECTORY RESTORATION", help="The two checkpoint files of the official model."
         ),
     ] = None,
-    prior: Annotated[
-        str, typer.Option(help="auto, learned, sparse, or a .safetensors file of your training.")
-    ] = "auto",
+    prior: Prior = "auto",
     seed: Seed = 0,
-    sequence: Annotated[bool, typer.Option(help="Write the frames as OME-TIFF.")] = True,
-    mp4: Annotated[bool, typer.Option("--mp4", help="Write the frames as video, too.")] = False,
+    sequence: SequenceFile = True,
+    mp4: VideoFile = False,
 ) -> None:
     """Deblur pictures.
 
@@ -148,6 +153,80 @@ def deblur(
             report = start(path.name)
             steps = batch.deblur_file(path, output, name, options, outputs)
             code = max(code, _attempt(path.name, partial(run, steps, report)))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def refine(
+    picture: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A blurry PNG, JPEG or TIFF file.")
+    ],
+    trajectories: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TRAJECTORY...",
+            help="Trajectory files, nearly right; of several, the one that leads to the best.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    steps: Annotated[int, typer.Option(help="At most so many; less where they do not pay.")] = 90,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="At most about so many for the refinement; then not always the same."),
+    ] = None,
+    fit_focal_length: Annotated[
+        bool,
+        typer.Option(
+            "--fit-focal-length", help="Try other focal lengths, from half to four times as long."
+        ),
+    ] = False,
+    focal_length: FocalLength = None,
+    device: Device = "auto",
+    noise: Noise = None,
+    linear: Linear = False,
+    prior: Prior = "auto",
+    sequence: SequenceFile = True,
+    mp4: VideoFile = False,
+) -> None:
+    """Make a trajectory that is nearly right better, and restore the picture with it.
+
+    The folder gets the same files as from `deblur`; the metadata hold the objective of every
+    step that was kept. A focal length is for trajectory files that do not state one.
+    """
+    from . import batch, files
+    from .pipeline import Options
+    from .progress import run
+    from .trajectory import Trajectory
+
+    with _bad_input():
+        options = Options(
+            steps=steps,
+            seconds=seconds,
+            fit_focal_length=fit_focal_length,
+            focal_length=focal_length,
+            noise=noise,
+            linear=linear,
+            prior=prior,
+            device=device,
+        )
+        _check(options)
+        _make_folder(output)
+
+    def work(report: Callable[[Progress], None]) -> None:
+        image, metadata = files.read_image(picture)
+        focal = metadata["focal_length"] if focal_length is None else focal_length
+        shape = image.shape[0], image.shape[1]
+        starts = [
+            Trajectory.load(file, focal_length=focal, image_shape=shape) for file in trajectories
+        ]
+        chosen = replace(options, n_poses=max(len(start) for start in starts))
+        (name,) = batch.output_names([picture])
+        outputs = batch.Outputs(sequence=sequence, mp4=mp4)
+        run(batch.deblur_file(picture, output, name, chosen, outputs, starts), report)
+
+    with _progress_bar(1) as start:
+        code = _attempt(picture.name, partial(work, start(picture.name)))
     if code:
         raise typer.Exit(code)
 

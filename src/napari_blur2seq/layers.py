@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Blur2SeqError, ImageError
+from .errors import Blur2SeqError, ImageError, TrajectoryError
 from .kernel_field import kernel_picture, path_segments
 from .trajectory import Trajectory
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .pipeline import Result
 
-LayerKind = Literal["image", "tracks", "vectors"]
+LayerKind = Literal["image", "points", "tracks", "vectors"]
 LayerData = tuple[Any, dict[str, Any], LayerKind]
 
 # Tracks have at most three axes beside time.
@@ -404,11 +404,116 @@ def _shows(layer: Layer, index: Sequence[int | None], dims: Dims) -> bool:
     return all(i is None or i == p for i, p in zip(index, position, strict=True))
 
 
+def flip_time(layers: Iterable[Layer], tracks: Layer) -> None:
+    """Let time run the other way in a trajectory layer, its sequence, and what remembers both.
+
+    One picture does not tell the direction of time.
+
+    Parameters
+    ----------
+    layers : iterable of napari.layers.Layer
+        Those of the viewer.
+    tracks : napari.layers.Tracks
+        See `is_trajectory`.
+
+    Raises
+    ------
+    TrajectoryError
+        If it holds the motions of several planes.
+    """
+    trajectory = single_trajectory(tracks)
+    before = tracks.metadata["blur2seq"]["trajectory_csv"]
+    after = trajectory.reversed()
+    for layer in layers:
+        kept = layer.metadata.get("blur2seq")
+        if not isinstance(kept, dict) or kept.get("trajectory_csv") != before:
+            continue
+        metadata = layer.metadata | {"blur2seq": kept | {"trajectory_csv": after.to_csv()}}
+        if is_trajectory(layer):
+            place = place_of_tracks(layer, trajectory)
+            data, keywords, kind = trajectory_layer(after, layer.name, place)
+            update_layer(layer, (data, {"features": keywords["features"]}, kind))
+        elif layer.ndim == tracks.ndim and len(layer.data) == len(trajectory):
+            layer.data = layer.data[::-1]
+        layer.metadata = metadata
+
+
+def single_trajectory(layer: Layer) -> Trajectory:
+    """The trajectory of a layer of one exposure.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is none, or it holds those of several planes.
+    """
+    trajectory = trajectory_of(layer)
+    if trajectory is None or layer.metadata["blur2seq"].get("planes"):
+        raise TrajectoryError(
+            f"The layer '{layer.name}' does not hold the motion of one exposure; choose one that "
+            "does, or refine a plane of it first."
+        )
+    return trajectory
+
+
+def path_points(trajectory: Trajectory, point: Any, name: str, place: Source) -> LayerData:
+    """The path of an image point (x, y) as points to drag, coloured by time."""
+    xy = point + trajectory.paths([point])[:, 0]
+    size = max(0.6, trajectory.extent / 25)
+    return (
+        _on_picture(xy, place),
+        {
+            "name": name,
+            "features": {"time": np.linspace(0.0, 1.0, len(trajectory))},
+            "face_color": "time",
+            "face_colormap": "turbo",
+            "border_color": "white",
+            "border_width": 0.15,
+            "size": size,
+            "opacity": 1.0,
+            **copy.deepcopy(place.spatial),
+        },
+        "points",
+    )
+
+
+def path_of_points(layer: Layer, place: Source) -> NDArray[np.float64]:
+    """Where the points of `path_points` are now, (x, y) in px of the picture, shape (T, 2)."""
+    return np.array(layer.data, dtype=float)[:, list(place.shown)[::-1]]
+
+
+def put_points(layer: Layer, xy: NDArray[np.float64], place: Source) -> None:
+    """Move the points of `path_points`; a drag that is under way goes on."""
+    layer.data[...] = _on_picture(xy, place)
+    layer.refresh()
+
+
+def _on_picture(xy: NDArray[np.float64], place: Source) -> NDArray[np.float64]:
+    """Data coordinates of points (x, y) of a picture, shape (N, axes)."""
+    points = np.zeros((len(xy), len(place.spatial["scale"])))
+    points[:, list(place.shown)] = xy[:, ::-1]
+    return points
+
+
 def is_trajectory(layer: Layer) -> bool:
     """Whether a layer is the tracks of a trajectory that it remembers."""
     from napari.layers import Tracks
 
     return isinstance(layer, Tracks) and trajectory_of(layer) is not None
+
+
+def parameters_of(layer: Layer) -> dict[str, Any]:
+    """The options that a result of ours was made with; empty where that is unknown."""
+    kept = layer.metadata.get("blur2seq")
+    parameters = kept.get("parameters") if isinstance(kept, dict) else None
+    return dict(parameters) if isinstance(parameters, dict) else {}
+
+
+def source_of(layer: Layer, layers: Iterable[Layer]) -> Layer | None:
+    """The layer that a result of ours was made from, where it is still there under its name."""
+    kept = layer.metadata.get("blur2seq")
+    source = kept.get("source") if isinstance(kept, dict) else None
+    name = source.get("layer") if isinstance(source, dict) else None
+    return next((other for other in layers if other.name == name), None)
 
 
 def spread_of(layer: Layer) -> float | None:
@@ -653,11 +758,7 @@ class StackResult:
                 self._tracks = Tracks(data, **keywords)
                 self._viewer.add_layer(self._tracks)
             else:
-                # Coloured by time once more when every point has one.
-                self._tracks.color_by = "track_id"
-                self._tracks.data = data
-                self._tracks.features = features
-                self._tracks.color_by = "time"
+                update_layer(self._tracks, (data, {"features": features}, "tracks"))
             self._tracks.metadata = self._remembered
 
 
@@ -701,6 +802,22 @@ def _to_last_pose(viewer: ViewerModel, axes: int) -> None:
     """Put the time slider on the end, if it is new: `axes` are those there were before."""
     if viewer.dims.ndim > axes:
         viewer.dims.set_current_step(0, viewer.dims.nsteps[0] - 1)
+
+
+def update_layer(layer: Layer, data: LayerData) -> None:
+    """Let a layer show a layer data tuple of its kind: the data, their place, name and metadata."""
+    values, keywords, kind = data
+    if kind == "tracks":
+        # Coloured by time once more when every point has one.
+        layer.color_by = "track_id"
+        layer.data = values
+        layer.features = keywords["features"]
+        layer.color_by = "time"
+    else:
+        layer.data = values
+    for name in ("scale", "translate", "name", "metadata"):
+        if name in keywords:
+            setattr(layer, name, keywords[name])
 
 
 def _tracks(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,19 +14,26 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .devices import resolve
 from .errors import OptionError, TrajectoryError
+from .estimate.budget import STEPS
 from .images import MIN_SIDE, ImageFormat, to_working
 from .memory import Sparing
-from .progress import Progress, Steps, announced, mapped, run, within
+from .progress import Climbed, Progress, Steps, announced, mapped, run, within
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
+    import threading
+
     from torch import Tensor
 
     from .estimate.kernel_based import Estimate
     from .estimate.refinement import Refinement
 
+T = TypeVar("T")
+
 DEFAULT_POSES = 25
 _LEAST_TILE = 64
+# Of the previews of a refinement.
+_LOOK_PIXELS = 320 * 200
 
 
 class FrameSequence(Sequence[NDArray[np.generic]]):
@@ -143,6 +150,14 @@ class Options:
     refine : bool, optional
         Refine the estimated trajectory: see `refine`. By default, the built-in model does, and the
         official model's results stay those of its networks.
+    steps : int
+        At most so many of the refinement.
+    seconds : float, optional
+        At most about so many of computing for the refinement. With such a limit the result
+        depends on how fast the machine is.
+    fit_focal_length : bool
+        Whether the refinement tries other focal lengths, from half to four times as long, and
+        takes one that is clearly better.
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
@@ -178,6 +193,9 @@ class Options:
     principal_point: tuple[float, float] | None = None
     n_poses: int = DEFAULT_POSES
     refine: bool | None = None
+    steps: int = STEPS
+    seconds: float | None = None
+    fit_focal_length: bool = False
     region: tuple[int, int, int, int] | None = None
     noise: float | None = None
     noise_model: Literal["white", "poisson"] = "white"
@@ -198,6 +216,13 @@ class Options:
             raise OptionError(
                 f"The number of poses must lie between 2 and 1000, not {self.n_poses}."
             )
+        if int(self.steps) != self.steps or self.steps < 1:
+            raise OptionError(
+                f"The steps of the refinement must be a whole number of at least 1, not "
+                f"{self.steps}."
+            )
+        if self.seconds is not None and not self.seconds > 0:
+            raise OptionError(f"The seconds must be a positive number, not {self.seconds:g}.")
         if self.noise is not None and not 0 <= self.noise < 1:
             raise OptionError(
                 f"The noise must be a share of the image's range in [0, 1), not {self.noise:g}."
@@ -241,23 +266,46 @@ class Options:
         object.__setattr__(self, "weights", (first, second))
 
 
-def deblur_steps(image: ArrayLike, options: Options | None = None) -> Steps[Result]:
+def deblur_steps(
+    image: ArrayLike,
+    options: Options | None = None,
+    starts: Sequence[Trajectory] = (),
+    stop: threading.Event | None = None,
+) -> Steps[Result]:
     """The work of `deblur` as a generator of `Progress` events; its return value is the `Result`.
 
     Close the generator between any two events to cancel.
+
+    Parameters
+    ----------
+    image : array_like
+    options : Options, optional
+    starts : sequence of Trajectory, optional
+        Trajectories of the image, nearly right: nothing is estimated then. The best is refined
+        and restored with, or without ``refine`` the first one restored with as it is.
+    stop : threading.Event, optional
+        Set it to end the refinement with its best so far; the rest of the work follows.
     """
     options = options or Options()
     working, form = to_working(image, options.linear)
     camera = Camera.for_image(working.shape[1:], options.focal_length, options.principal_point)
+    for start in starts:
+        _check_shape(start, working)
 
     import torch
 
     # As a decorator, unlike as a context, it is off while the generator waits for its caller.
-    return (yield from torch.no_grad()(_deblur_tensor)(working, form, camera, options))
+    work = torch.no_grad()(_deblur_tensor)
+    return (yield from work(working, form, camera, options, starts, stop))
 
 
 def _deblur_tensor(
-    working: NDArray[np.float32], form: ImageFormat, camera: Camera, options: Options
+    working: NDArray[np.float32],
+    form: ImageFormat,
+    camera: Camera,
+    options: Options,
+    starts: Sequence[Trajectory],
+    stop: threading.Event | None,
 ) -> Steps[Result]:
     import torch
 
@@ -268,27 +316,40 @@ def _deblur_tensor(
     device = resolve(options.device)
     tensor = torch.from_numpy(working).to(device)
     official = None
-    if options.weights is not None:
+    refined = options.refine
+    if starts:
+        prior, prior_name = load_prior(options.prior, device, options.tile)
+        estimated, moves, estimating = starts[0], True, 0.0
+        about: dict[str, Any] = {"prior": prior_name, "certainty": None}
+    elif options.weights is not None:
         from .models.official import OfficialModel
 
         official = OfficialModel(options.weights, device)
         estimated = yield from within(official.estimate_steps(tensor, camera), 0.0, 0.1)
         moves, estimating = True, 0.1
-        about: dict[str, Any] = {"weights": official.description, "certainty": None}
+        about = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device, options.tile)
         estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
+        # Who misjudges the motion that was found cannot lead to a better one.
+        refined = refined and estimate.expected_gain > 0
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
         about = {"prior": prior_name, "certainty": certainty}
     if moves:
         restoring = estimating
-        if options.refine:
-            restoring += 0.25
-            refining = _refine(tensor, estimated, options)
-            refinement = yield from within(refining, estimating, restoring)
+        if refined:
+            restoring += 0.5 if starts else 0.25
+            # Previews take time; while a given start is refined there is nothing else to see.
+            refining = _refine(tensor, starts or [estimated], options, stop, bool(starts))
+            refinement = yield from within(_encoded(refining, form), estimating, restoring)
             estimated = refinement.trajectory
-            about["refinement"] = {"objective_db": refinement.objective}
+            about["refinement"] = {
+                "objective_db": refinement.objective,
+                "start": refinement.start,
+            }
+            if refinement.spread is not None:
+                about["certainty"] = {"spread_px": refinement.spread}
         if official is not None:
             steps = official.restore_steps(tensor, estimated, options.noise, options.tile)
         else:
@@ -323,7 +384,7 @@ def _deblur_tensor(
     return result
 
 
-def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
+def _encoded(steps: Steps[T], form: ImageFormat) -> Steps[T]:
     """The same events with their previews like the input."""
     opaque = replace(form, alpha=None)
 
@@ -345,14 +406,57 @@ def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate
     return replace(estimate, trajectory=_seen_by(camera, estimate.trajectory))
 
 
-def _refine(image: Tensor, trajectory: Trajectory, options: Options) -> Steps[Refinement]:
-    """The trajectory refined on the region of the options."""
+def _refine(
+    image: Tensor,
+    starts: Sequence[Trajectory],
+    options: Options,
+    stop: threading.Event | None,
+    previews: bool,
+) -> Steps[Refinement]:
+    """The best of some trajectories refined on the region of the options."""
     from .estimate.refinement import refine_steps
 
-    cut, part = _region(image, trajectory.camera, options)
-    first = Trajectory.from_camera(trajectory.rotations, part, trajectory.times)
-    refinement = yield from refine_steps(cut, first)
-    return replace(refinement, trajectory=_seen_by(trajectory.camera, refinement.trajectory))
+    parts = [_region(image, start.camera, options) for start in starts]
+    first = [
+        Trajectory.from_camera(start.rotations, part, start.times)
+        for start, (_, part) in zip(starts, parts, strict=True)
+    ]
+    camera = starts[0].camera
+
+    def whole(event: Progress) -> Progress:
+        if not isinstance(event, Climbed) or event.trajectory is None:
+            return event
+        return replace(event, trajectory=_seen_by(camera, event.trajectory))
+
+    steps = refine_steps(
+        parts[0][0],
+        first,
+        steps=options.steps,
+        seconds=options.seconds,
+        stop=stop,
+        fit_focal_length=options.fit_focal_length,
+        look=_quick_look(image, camera) if previews else None,
+    )
+    refinement = yield from mapped(steps, whole)
+    chosen = starts[refinement.start].camera
+    return replace(refinement, trajectory=_seen_by(chosen, refinement.trajectory))
+
+
+def _quick_look(image: Tensor, camera: Camera) -> Callable[[Trajectory], NDArray[np.float32]]:
+    """Makes a small sharp picture (C, h, w) of a motion."""
+    from .estimate.view import reduced
+    from .restoration.quick import quick_steps
+
+    small, factor = reduced(image.cpu(), _LOOK_PIXELS)
+    shape = (small.shape[-2], small.shape[-1])
+
+    def look(trajectory: Trajectory) -> NDArray[np.float32]:
+        whole = _seen_by(camera, trajectory).camera
+        seen = whole.scaled(factor, factor, shape) if factor != 1 else whole
+        motion = Trajectory.from_camera(trajectory.rotations, seen)
+        return np.asarray(run(quick_steps(small, motion)).numpy())
+
+    return look
 
 
 def _region(image: Tensor, camera: Camera, options: Options) -> tuple[Tensor, Camera]:
@@ -446,12 +550,16 @@ def deblur(
 
 def refine(
     image: ArrayLike,
-    trajectory: Trajectory,
+    trajectory: Trajectory | Sequence[Trajectory],
     *,
+    steps: int = STEPS,
+    seconds: float | None = None,
+    fit_focal_length: bool = False,
     region: tuple[int, int, int, int] | None = None,
     linear: bool = False,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
+    stop: threading.Event | None = None,
 ) -> Trajectory:
     """A better trajectory of a blurry image, from one that is nearly right.
 
@@ -463,30 +571,55 @@ def refine(
     ----------
     image : array_like
         As for `deblur`.
-    trajectory : Trajectory
+    trajectory : Trajectory or sequence of Trajectory
         Of the same image shape: an estimate, a recording, or one drawn by hand, a few pixels
-        from the truth at most.
-    region, linear, device, progress
+        from the truth at most. Of several, the one that leads to the best is followed.
+    steps : int
+        At most so many; less where further ones do not pay.
+    seconds : float, optional
+        At most about so many, of computing. The result then depends on how fast the machine
+        is; without, the same call gives the same result.
+    fit_focal_length : bool
+        Whether focal lengths from half to four times that of the trajectory are tried; one is
+        taken if it is clearly better.
+    region, linear, device
         As for `deblur`.
+    progress : callable, optional
+        Called with each `Progress`, after a step of the climb a `Climbed`, which holds the
+        best trajectory so far; an exception it raises cancels the work.
+    stop : threading.Event, optional
+        Set it, from `progress` or another thread, to get the best so far.
 
     Returns
     -------
     Trajectory
-        Centred, with as many poses and the focal length of `trajectory`.
+        Centred, with as many poses as `trajectory`.
 
     Raises
     ------
     ImageError, OptionError, TrajectoryError
         One sentence on what is wrong and what to do.
     """
-    chosen = _options(region=region, linear=linear, device=device)
-    working, _ = _working_for(trajectory, image, linear)
+    chosen = _options(
+        steps=steps,
+        seconds=seconds,
+        fit_focal_length=fit_focal_length,
+        region=region,
+        linear=linear,
+        device=device,
+    )
+    starts = [trajectory] if isinstance(trajectory, Trajectory) else list(trajectory)
+    if not starts:
+        raise TrajectoryError("There is no trajectory to refine; give at least one.")
+    working, _ = to_working(image, linear)
+    for start in starts:
+        _check_shape(start, working)
 
     import torch
 
     with torch.no_grad():
         tensor = torch.from_numpy(working).to(resolve(chosen.device))
-        return run(_refine(tensor, trajectory, chosen), progress).trajectory
+        return run(_refine(tensor, starts, chosen, stop, False), progress).trajectory
 
 
 def restore(
@@ -615,13 +748,17 @@ def _working_for(
 ) -> tuple[NDArray[np.float32], ImageFormat]:
     """The working image, after a look at whether the trajectory belongs to it."""
     working, form = to_working(image, linear)
+    _check_shape(trajectory, working)
+    return working, form
+
+
+def _check_shape(trajectory: Trajectory, working: NDArray[np.float32]) -> None:
     if working.shape[1:] != trajectory.image_shape:
         raise TrajectoryError(
             f"The trajectory belongs to an image of {trajectory.image_shape[1]} x "
             f"{trajectory.image_shape[0]} px, the image has {working.shape[2]} x "
             f"{working.shape[1]} px."
         )
-    return working, form
 
 
 def _version() -> str:

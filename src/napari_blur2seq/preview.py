@@ -21,9 +21,8 @@ _ESTIMATE_PIXELS = 400 * 300
 # Ridge and share of edges of the one start: of those of the estimate, the one that does best
 # in pictures as small as this.
 _RIDGE, _EDGES = 0.1, 4.0
-# Poses of the motion and steps of the restoration: with more, it looks the same.
+# Of the motion: with more, it looks the same.
 _POSES = 32
-_ITERATIONS = 5
 
 
 def preview_steps(
@@ -63,8 +62,7 @@ def _steps(
     from .estimate.kernel_network import network_curve
     from .estimate.uniform import Start, uniform_kernel
     from .estimate.view import grey_and_mask, reduced
-    from .restoration.half_quadratic import restore_steps
-    from .restoration.sparse import SparseGradientPrior
+    from .restoration.quick import quick_steps
     from .trajectory import Trajectory
 
     tensor = torch.from_numpy(working)
@@ -81,12 +79,7 @@ def _steps(
     # The part is seen by a camera of its own; a kernel alike everywhere does not mind.
     motion = to_trajectory(network_curve(kernel), _camera(small), _POSES)
     trajectory = Trajectory.from_camera(motion.rotations, _camera(view))
-    brightness = view.mean(0, keepdim=True)
-    prior = SparseGradientPrior(iterations=_ITERATIONS)
-    steps = restore_steps(brightness, trajectory, prior, noise=options.noise, blind=True)
-    sharp = yield from within(steps, 0.5, 1.0)
-    # Colours are seen less sharply than brightness.
-    result = (view + (sharp - brightness)).clamp(0, 1)
+    result = yield from within(quick_steps(view, trajectory, options.noise), 0.5, 1.0)
     if form.alpha is not None:
         alpha = torch.from_numpy(form.alpha.astype("float32"))[None, None]
         resized = F.interpolate(alpha, size=tuple(view.shape[-2:]), mode="nearest")[0, 0]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .trajectory import Trajectory
 
 Stage = Literal["estimate", "refine", "restore", "sequence"]
 T = TypeVar("T")
@@ -36,6 +39,25 @@ class Progress:
 
 class Notice(Progress):
     """What the user should be told beside the line that the next event overwrites."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Climbed(Progress):
+    """One step of a refinement done.
+
+    Parameters
+    ----------
+    objective : float
+        Of this step, dB.
+    best : float
+        Of the best step so far, dB.
+    trajectory : Trajectory, optional
+        That of the best step, as it would be given back if no better one came.
+    """
+
+    objective: float
+    best: float
+    trajectory: Trajectory | None = None
 
 
 Steps = Generator[Progress, None, T]

@@ -31,12 +31,14 @@ from ..layers import (
     read_source,
     region_of,
     trajectory_of,
+    update_layer,
     view_of,
 )
 from ..preview import preview_steps
 from ..readout import summary
 from ..stacks import PlaneDone, channels_steps, stack_steps
 from ..units import pixel_size
+from .live import LiveLayer
 from .model_choice import ModelChoice
 from .parts import Choice, LayerChoice, camera_of
 from .work import deblur_work, explain
@@ -76,7 +78,7 @@ class DeblurWidget(WorkDock):
         self._stack: StackResult | None = None
         self._view: Source | None = None  # what is being previewed
         self._view_layer: Layer | None = None
-        self._preview: Layer | None = None
+        self._preview = LiveLayer(napari_viewer)
         self._build()
 
     # ------------------------------------------------------------------ controls
@@ -215,7 +217,7 @@ class DeblurWidget(WorkDock):
     def _is_picture(self, layer: Layer) -> bool:
         from napari.layers import Image
 
-        return isinstance(layer, Image) and layer not in (self._preview, self._view_layer)
+        return isinstance(layer, Image) and layer not in (self._preview.layer, self._view_layer)
 
     def update_button(self) -> None:
         """Both buttons need a picture."""
@@ -340,7 +342,8 @@ class DeblurWidget(WorkDock):
             self._stack.add(event.number, event.sharp, event.trajectory, event.metadata)
         self.stage.setText(f"{_STAGES.get(event.stage, 'Working')}: {event.message}")
         if event.preview is not None:
-            self._show_preview(event.preview)
+            assert self._source is not None
+            self._preview.show(preview_layer(event.preview, self._source))
 
     def take_result(self, result: Any) -> Iterator[str]:
         """Add the layers; those of a stack are there already, and what comes are problems."""
@@ -354,13 +357,11 @@ class DeblurWidget(WorkDock):
     def _add_layers(self, layers: list[LayerData]) -> Iterator[str]:
         assert self._source is not None
         added = []
-        preview, self._preview = self._preview, None
-        if preview is not None and preview in self._viewer.layers:
+        preview = self._preview.give()
+        if preview is not None:
             # It becomes the result: to remove a layer takes napari a fifth of a second.
-            (data, keywords, _), *layers = layers
-            preview.data = data
-            for name in ("scale", "translate", "name", "metadata"):
-                setattr(preview, name, keywords[name])
+            first, *layers = layers
+            update_layer(preview, first)
             added.append(preview)
             yield "Adding the layers"
         for layer in add_layers(self._viewer, layers, self._source):
@@ -384,29 +385,9 @@ class DeblurWidget(WorkDock):
 
     def cleared(self) -> None:
         """Nothing intermediate stays."""
-        self._remove_preview()
+        self._preview.remove()
         self._source = self._stack = self._view = None
         self.layer_choice.update_list()
-
-    def _show_preview(self, preview: Any) -> None:
-        assert self._source is not None
-        data, keywords, kind = preview_layer(preview, self._source)
-        if self._preview is None:
-            from napari.layers import Layer
-
-            active = self._viewer.layers.selection.active
-            self._preview = Layer.create(data, keywords, kind)
-            self._viewer.add_layer(self._preview)
-            self._viewer.layers.selection.active = active
-        elif self._preview in self._viewer.layers:  # else the user removed it
-            self._preview.data = data
-            self._preview.scale = keywords["scale"]
-            self._preview.translate = keywords["translate"]
-
-    def _remove_preview(self) -> None:
-        preview, self._preview = self._preview, None
-        if preview is not None and preview in self._viewer.layers:
-            self._viewer.layers.remove(preview)
 
 
 def _is_shapes(layer: Layer) -> bool:

@@ -36,6 +36,13 @@ def camera_of(viewer: Viewer) -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
+def canvas_size_of(viewer: Viewer) -> tuple[int, int]:
+    """Height and width of the canvas in px of the screen; napari 0.9 made them public."""
+    canvas = getattr(viewer, "canvas", None)
+    height, width = viewer._canvas_size if canvas is None else canvas.size
+    return int(height), int(width)
+
+
 def grid_of(viewer: Viewer) -> Any:
     """The grid of views, which moved to the canvas in napari 0.9."""
     return getattr(viewer, "canvas", viewer).grid

@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QMenu,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -29,6 +28,7 @@ from ..layers import is_trajectory, sequence_of, spread_of, trajectory_of
 from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
 from ..units import pixel_size
 from ..writers import write_sequence
+from .curves import make_plot, restyle, style_of
 from .parts import Choice, Form
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
 
     from ..trajectory import Trajectory
 
-# Of pitch, yaw and roll, on dark and on light ground (Okabe and Ito's palette).
-_COLOURS = {
-    "dark": ((86, 180, 233), (230, 159, 0), (0, 190, 140)),
-    "light": ((0, 114, 178), (200, 90, 0), (0, 130, 95)),
-}
 _STYLES = (
     Qt.PenStyle.SolidLine,
     Qt.PenStyle.DashLine,
@@ -194,13 +189,11 @@ class TrajectoryWidget(QWidget):
     def _make_plots(self) -> None:
         import pyqtgraph as pg
 
-        self._angles = pg.PlotWidget(background=None)
-        self._angles.setToolTip("Drag the vertical line to move the viewer's time slider.")
+        self._angles = make_plot("Drag the vertical line to move the viewer's time slider.")
         self._angles.setLabel("bottom", "share of the exposure")
         self._cursor = pg.InfiniteLine(0.0, movable=True, bounds=(0, 1))
         self._cursor.sigPositionChanged.connect(self._move_slider)
-        self._path = pg.PlotWidget(background=None)
-        self._path.setToolTip(
+        self._path = make_plot(
             "Path that the motion draws at the image point under the mouse; the dot is the time "
             "of the slider."
         )
@@ -209,13 +202,6 @@ class TrajectoryWidget(QWidget):
         self._path.setLabel("bottom", "x", units="px")
         self._path.setLabel("left", "y", units="px")
         for plot in (self._angles, self._path):
-            for side in ("bottom", "left"):
-                plot.getAxis(side).enableAutoSIPrefix(False)
-            plot.setMinimumHeight(150)
-            # The label of the axis reaches a little below it.
-            plot.getPlotItem().layout.setContentsMargins(1, 1, 1, 7)
-            plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
-            plot.showGrid(x=True, y=True, alpha=0.2)
             self._plots.addWidget(plot, 1)
 
     def _pixel_size(self, layer: Layer) -> float | None:
@@ -260,7 +246,8 @@ class TrajectoryWidget(QWidget):
     def _draw_angles(self, sizes: list[float | None]) -> None:
         import pyqtgraph as pg
 
-        text, ground, colours = self._style()
+        style = style_of(self._viewer)
+        text, colours = style.text, style.curves
         unit = _UNITS[self.unit.currentText()]
         plot = self._angles
         plot.clear()
@@ -270,9 +257,9 @@ class TrajectoryWidget(QWidget):
             curves, time = axis_curves(trajectory, unit, size), clock(trajectory)
             spread = spread_of(layer)
             bands = None if spread is None else axis_bands(trajectory, spread, unit, size)
-            style = _STYLES[k % len(_STYLES)]
+            line = _STYLES[k % len(_STYLES)]
             for axis, name in enumerate(axis_names(trajectory)):
-                pen = pg.mkPen(colours[axis], width=2, style=style)
+                pen = pg.mkPen(colours[axis], width=2, style=line)
                 if bands is not None:
                     edges = [
                         pg.PlotCurveItem(time, curves[:, axis] + sign * bands[axis], pen=None)
@@ -287,10 +274,7 @@ class TrajectoryWidget(QWidget):
         self._cursor.setHoverPen(pg.mkPen(text, width=3))
         plot.addItem(self._cursor)
         for each in (self._angles, self._path):
-            for side in ("bottom", "left"):
-                each.getAxis(side).setPen(text)
-                each.getAxis(side).setTextPen(text)
-            each.setBackground(ground)
+            restyle(each, style)
         # Angles by colour here, trajectories by kind of line in the list: no legend on the curves.
         words = (
             f'<span style="color: rgb{colour}">{name}</span>'
@@ -301,7 +285,7 @@ class TrajectoryWidget(QWidget):
     def _draw_path(self) -> None:
         import pyqtgraph as pg
 
-        _, _, colours = self._style()
+        colours = style_of(self._viewer).curves
         self._path.clear()
         layer, first = self._shown[0]
         height, width = first.image_shape
@@ -323,16 +307,6 @@ class TrajectoryWidget(QWidget):
         spread = spread_of(layer)
         certain = "" if spread is None else f", certain to {spread:.2g} px"
         self.message.setText(f"Path at {where}: {extent:.1f} px across{physical}{certain}")
-
-    def _style(self) -> tuple[str, tuple[int, int, int], tuple[tuple[int, int, int], ...]]:
-        """Colours of text, background and the three angles, for the viewer's theme."""
-        from napari.utils.theme import get_theme
-
-        theme = get_theme(self._viewer.theme)
-        red, green, blue = theme.background.as_rgb_tuple()[:3]
-        dark = red + green + blue < 3 * 128
-        colours = _COLOURS["dark" if dark else "light"]
-        return theme.text.as_hex(), (int(red), int(green), int(blue)), colours
 
     def _restyle(self, event: Any = None) -> None:
         self._draw()

@@ -20,6 +20,8 @@ from ..progress import Progress, Steps, mapped, within
 T = TypeVar("T")
 
 PREVIEW_INTERVAL = 0.2
+# Seconds after which work that is held up looks whether it is stopped.
+_LOOK_AGAIN = 0.1
 
 
 class WorkError(Exception):
@@ -58,12 +60,14 @@ class SettledObjects:
                 gc.unfreeze()
 
 
-def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T | None]:
+def stoppable(
+    steps: Callable[[], Steps[T]], stop: threading.Event, go: threading.Event | None = None
+) -> Steps[T | None]:
     """The steps until `stop` is set; the return value is None then.
 
-    Unlike the worker's own `quit`, `stop` closes the generator in the thread it runs in:
-    PyTorch's modes belong to the thread, and the memory is free when the work is reported
-    as finished.
+    Between two of them it waits while `go`, if given, is not set. Unlike the worker's own
+    `quit`, `stop` closes the generator in the thread it runs in: PyTorch's modes belong to the
+    thread, and the memory is free when the work is reported as finished.
     """
     # Tracks need it, and its import would block the viewer for half a second.
     import pandas  # noqa: F401
@@ -71,6 +75,8 @@ def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T |
     generator = steps()
     try:
         while not stop.is_set():
+            if go is not None and not go.wait(_LOOK_AGAIN):
+                continue
             try:
                 event = next(generator)
             except StopIteration as end:
@@ -83,10 +89,17 @@ def stoppable(steps: Callable[[], Steps[T]], stop: threading.Event) -> Steps[T |
         generator.close()
 
 
-def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerData]]:
-    """Deblur the plane of a source; the return value is ready to be added as layers."""
+def deblur_work(
+    source: Source,
+    options: pipeline.Options,
+    **more: Any,
+) -> Steps[list[LayerData]]:
+    """Deblur the plane of a source; the return value is ready to be added as layers.
+
+    `more` are further arguments of `pipeline.deblur_steps`.
+    """
     sparing = Sparing(options)
-    steps = sparing.steps(lambda chosen: pipeline.deblur_steps(source.pixels(), chosen))
+    steps = sparing.steps(lambda chosen: pipeline.deblur_steps(source.pixels(), chosen, **more))
     result = yield from within(fewer_previews(steps), 0.0, 0.9)
     most = preferences.read().sequence_memory * 2**20
     frames = yield from within(sequence_array(result.frames, most), 0.9, 1.0)
@@ -96,17 +109,17 @@ def deblur_work(source: Source, options: pipeline.Options) -> Steps[list[LayerDa
 def fewer_previews(
     steps: Steps[pipeline.Result], clock: Callable[[], float] = time.monotonic
 ) -> Steps[pipeline.Result]:
-    """Take the previews that come too soon after another out of the events."""
-    last = -PREVIEW_INTERVAL
+    """Take pictures and trajectories that come too soon after another out of the events."""
+    last = {"preview": -PREVIEW_INTERVAL, "trajectory": -PREVIEW_INTERVAL}
 
     def thin_out(event: Progress) -> Progress:
-        nonlocal last
-        if event.preview is None:
-            return event
-        now = clock()
-        if now - last < PREVIEW_INTERVAL:
-            return replace(event, preview=None)
-        last = now
+        for name in last:
+            if getattr(event, name, None) is not None:
+                now = clock()
+                if now - last[name] < PREVIEW_INTERVAL:
+                    event = replace(event, **{name: None})  # type: ignore[arg-type]
+                else:
+                    last[name] = now
         return event
 
     return mapped(steps, thin_out)

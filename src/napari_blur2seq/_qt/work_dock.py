@@ -57,6 +57,7 @@ class WorkDock(QWidget):
         self._action = action
         self._worker: Any = None
         self._stop = threading.Event()
+        self._go = threading.Event()
         self._bar: ActivityBar | None = None
         self._end: Callable[[], None] | None = None
         self._taking: Iterator[str] | None = None
@@ -143,8 +144,9 @@ class WorkDock(QWidget):
     def start(self, title: str, steps: Callable[[], Steps[Any]]) -> None:
         """Run a generator of progress in a thread; `title` names it in napari's activity dock."""
         self._stop = threading.Event()
+        self._go.set()
         self._worker = worker = create_worker(
-            stoppable, steps, self._stop, _start_thread=False, _ignore_errors=True
+            stoppable, steps, self._stop, self._go, _start_thread=False, _ignore_errors=True
         )
         worker.yielded.connect(self._on_progress)
         worker.returned.connect(self._on_returned)
@@ -175,6 +177,18 @@ class WorkDock(QWidget):
             self.run_button.setEnabled(False)
             self.run_button.setText("Cancelling ...")
             self.stage.setText("Cancelling after the current step ...")
+
+    @property
+    def held(self) -> bool:
+        """Whether the work waits; set it to let it wait after the current step, or go on."""
+        return self.working and not self._go.is_set()
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        if held:
+            self._go.clear()
+        else:
+            self._go.set()
 
     def _on_progress(self, event: Progress) -> None:
         if not self.working or self._stop.is_set():

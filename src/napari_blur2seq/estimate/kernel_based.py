@@ -67,7 +67,9 @@ class Estimate:
     trajectory : Trajectory
         Centred, densely sampled.
     moves : bool
-        False if no motion that was found is expected to make the picture better.
+        False if no motion that was found is likely to make the picture better.
+    expected_gain : float
+        What the judge expects of it, dB.
     spread : float
         Path error in px to the nearest hypothesis of another start.
     candidates : list of dict
@@ -76,6 +78,7 @@ class Estimate:
 
     trajectory: Trajectory
     moves: bool
+    expected_gain: float
     spread: float
     candidates: list[dict[str, float]] = field(default_factory=list)
 
@@ -240,11 +243,11 @@ def estimate_steps(
     first.sort(key=lambda h: -standing(h, view))
     best = first[0]
     hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
-    for i, start in enumerate(first[:_REFINED]):
+    for i, hypothesis in enumerate(first[:_REFINED]):
         begin, end = (0.64 + 0.36 * (i + k) / _REFINED for k in (0, 1))
-        refining = _refine_steps(fine, start.curve * finer)
+        refining = _refine_steps(fine, hypothesis.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
-        hypotheses.append((yield from judged(start.start, curve, end - 0.03, end, middle)))
+        hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.03, end, middle)))
     chosen = max(hypotheses, key=lambda h: standing(h, middle))
     motion = _dense(chosen.curve, fine.camera)
     convincing = chosen.agreement(first, finer, fine.camera) >= _CONVINCING
@@ -267,4 +270,4 @@ def estimate_steps(
     ]
     rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
     trajectory = Trajectory.from_camera(rotations, camera)
-    return Estimate(trajectory, moves, spread / factor, candidates)
+    return Estimate(trajectory, moves, chosen.verdict.gain, spread / factor, candidates)

@@ -16,20 +16,24 @@ for its length.
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from ..fourier import fast_size, transfer_functions
-from ..progress import Progress, Steps, within
+from ..metrics import path_error
+from ..progress import Climbed, Steps, within
 from ..restoration.half_quadratic import SATURATED
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
+from .budget import STEPS, Budget
 from .curve import cosine_basis, displacements
 from .judge import (
     CELL,
@@ -46,7 +50,8 @@ from .judge import (
 from .kernel_network import rasterise
 from .view import FINE_PIXELS, View
 
-STEPS = 30
+# Steps of one climb.
+_CLIMB = 30
 _TERMS = 16
 _POSES = 64
 _TILE = 160
@@ -57,9 +62,15 @@ _ROUGHNESS = 0.1
 # dB a px: what gains less by moving is as likely a fault of the objective.
 _PRICE = 1.0
 _LEAST_DISTANCE = 0.05
-# Another climb follows one that gained this much, dB; when each begins, as a share of the work.
+# A climb ends that gained less than so many dB in so many steps.
+_LEAST_RISE, _PATIENCE = 0.02, 10
+# Another climb follows one that gained this much, dB.
 _WORTH_MORE = 0.5
-_SHARES = (0.0, 0.5, 0.75, 0.9)
+# Factors of the focal length that are tried, and what one must gain, dB.
+_LENSES = (0.5, 2.0, 4.0)
+_CLEARLY = 0.5
+# Steps from one preview to the next.
+_LOOK = 5
 
 
 class Objective:
@@ -171,77 +182,188 @@ class Refinement:
     Attributes
     ----------
     trajectory : Trajectory
-        As many poses as before.
+        As many poses as the start it comes from.
     objective : list of float
         The objective in dB at the start and after every step that was kept, rising; the start
         alone if the trajectory is the one there was.
+    start : int
+        Number of the start it comes from.
+    spread : float, optional
+        Path error in px to the nearest of what the other starts led to, where there are any.
     """
 
     trajectory: Trajectory
     objective: list[float]
+    start: int = 0
+    spread: float | None = None
 
 
-def refine_steps(image: Tensor, trajectory: Trajectory, *, steps: int = STEPS) -> Steps[Refinement]:
+@dataclass(frozen=True)
+class _Found:
+    """A motion as the camera of a view sees it, what would be given back, and how good it is."""
+
+    start: int
+    view: View
+    motion: Trajectory
+    result: Trajectory
+    score: float = -math.inf
+    objective: list[float] = field(default_factory=list)
+
+
+def refine_steps(
+    image: Tensor,
+    starts: Trajectory | Sequence[Trajectory],
+    *,
+    steps: int = STEPS,
+    seconds: float | None = None,
+    stop: threading.Event | None = None,
+    fit_focal_length: bool = False,
+    look: Callable[[Trajectory], NDArray[np.float32]] | None = None,
+) -> Steps[Refinement]:
     """Climb from a trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
 
-    What is found is kept if the picture as a whole, too, is judged to be better for it.
+    What is found is kept if the picture as a whole, too, is judged to be better for it. Each of
+    several starts is climbed from once; where the best of them led to, the climb goes on.
 
     Parameters
     ----------
     image : Tensor
-    trajectory : Trajectory
+    starts : Trajectory or sequence of Trajectory
     steps : int
-        Of a climb; up to three follow each other while they pay.
+        At most so many in all: climbs of up to 30 follow each other while they pay.
+    seconds : float, optional
+        At most about so many in all, less what the caller spends between two events. The result
+        then depends on how fast the machine is.
+    stop : threading.Event, optional
+        Set it to end the climbs; the best so far is what is found.
+    fit_focal_length : bool
+        Whether other focal lengths are tried. One is taken if it is clearly better.
+    look : callable, optional
+        Makes the preview of some events from the best trajectory so far.
 
     Yields
     ------
     Progress
-        Events of the stage ``"refine"``.
+        Events of the stage ``"refine"``, `Climbed` after every step.
 
     Returns
     -------
     Refinement
     """
-    count = len(trajectory)
-    view = View.of(image.cpu(), trajectory.camera, FINE_PIXELS).middle()
-    dense = trajectory.resample(max(_POSES, count)).centered()
-    before = Trajectory.from_camera(dense.rotations, view.camera)
-    reach = float(np.abs(before.paths(before.grid())).max())
-    objective = Objective(view, 1.2 * reach, len(before))
-    after, values = before, list[float]()
-    for begin, end in itertools.pairwise(_SHARES):
-        climbing = _climb_steps(objective, after, steps)
-        after, found = yield from within(climbing, begin, end)
-        values += found[1:] if values else found
-        if found[-1] - found[0] < _WORTH_MORE:
-            break
-    scores = []
-    for i, motion in enumerate((before, after)):
-        judging = verdict_steps(view.grey[None], motion, view.noise)
-        begin = 0.9 + 0.05 * i
-        verdict = yield from within(judging, begin, begin + 0.05, "refine", "Judging the motion")
-        scores.append(verdict.score)
-    if scores[1] <= scores[0]:
-        return Refinement(trajectory, values[:1])
-    refined = Trajectory.from_camera(after.rotations, trajectory.camera, dense.times)
-    return Refinement(refined.resample(count).centered(), values)
+    chosen = [starts] if isinstance(starts, Trajectory) else list(starts)
+    budget = Budget(steps, math.inf if seconds is None else seconds, stop or threading.Event())
+    climbing = _refine_steps(image.cpu(), chosen, budget, fit_focal_length, look)
+    return (yield from budget.counting(climbing))
+
+
+def _refine_steps(
+    image: Tensor,
+    starts: list[Trajectory],
+    budget: Budget,
+    fit_focal_length: bool,
+    look: Callable[[Trajectory], NDArray[np.float32]] | None,
+) -> Steps[Refinement]:
+    count = len(starts)
+    first = []
+    for i, start in enumerate(starts):
+        judging = _judged_steps(_seen(image, start, i))
+        first.append((yield from within(judging, 0.05 * i / count, 0.05 * (i + 1) / count)))
+    # The last judgement, of what is found, takes as long as one of these.
+    budget.spent += budget.spent / count
+    if fit_focal_length:
+        best = max(first, key=_score)
+        first[best.start] = yield from within(_lens_steps(best), 0.05, 0.1)
+    objectives = [_objective(found) for found in first]
+    ends = []
+    for i, found in enumerate(first):
+        begin, end = (0.1 + 0.4 * (i + k) / count for k in (0, 1))
+        climbing = _climb_steps(objectives[i], found, budget, 1 / (count - i), look)
+        climbed = yield from within(climbing, begin, end)
+        if count > 1:
+            climbed = yield from within(_judged_steps(climbed), end, end)
+        ends.append(climbed)
+    best = max(ends, key=_score)
+    gain, end = best.objective[-1] - best.objective[0], 0.5
+    while gain >= _WORTH_MORE and not budget.over:
+        # How many climbs will follow is not known.
+        begin, end = end, (end + 0.95) / 2
+        climbing = _climb_steps(objectives[best.start], best, budget, 1.0, look)
+        climbed = yield from within(climbing, begin, end)
+        gain = climbed.objective[-1] - climbed.objective[0]
+        best = replace(climbed, objective=best.objective + climbed.objective[1:])
+    best = yield from within(_judged_steps(best), 0.95, 1.0)
+    unmoved = max(first, key=_score)
+    if best.score <= unmoved.score:
+        best = replace(unmoved, objective=ends[unmoved.start].objective[:1])
+    others = [path_error(best.result, end.result) for end in ends if end.start != best.start]
+    return Refinement(best.result, best.objective, best.start, min(others, default=None))
+
+
+def _seen(image: Tensor, start: Trajectory, number: int) -> _Found:
+    view = View.of(image, start.camera, FINE_PIXELS).middle()
+    dense = start.resample(max(_POSES, len(start))).centered()
+    motion = Trajectory.from_camera(dense.rotations, view.camera, dense.times)
+    return _Found(number, view, motion, start)
+
+
+def _score(found: _Found) -> float:
+    return found.score
+
+
+def _judged_steps(found: _Found) -> Steps[_Found]:
+    judging = verdict_steps(found.view.grey[None], found.motion, found.view.noise)
+    verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
+    return replace(found, score=verdict.score)
+
+
+def _lens_steps(found: _Found) -> Steps[_Found]:
+    """The same motion of the picture's middle seen through the lens that suits it best."""
+    best, least = found, found.score + _CLEARLY
+    for i, factor in enumerate(_LENSES):
+        motion, result = (_through(t, factor) for t in (found.motion, found.result))
+        view = replace(found.view, camera=motion.camera)
+        judging = _judged_steps(replace(found, view=view, motion=motion, result=result))
+        share = 1 / len(_LENSES)
+        other = yield from within(judging, i * share, (i + 1) * share)
+        if other.score > max(least, best.score):
+            best = other
+    return best
+
+
+def _through(trajectory: Trajectory, factor: float) -> Trajectory:
+    """The same shifts of the middle and the same roll through a lens longer by a factor."""
+    camera = replace(trajectory.camera, focal_length=factor * trajectory.focal_length)
+    rotations = trajectory.rotations / [factor, factor, 1.0]
+    return Trajectory.from_camera(rotations, camera, trajectory.times)
+
+
+def _objective(found: _Found) -> Objective:
+    reach = float(np.abs(found.motion.paths(found.motion.grid())).max())
+    return Objective(found.view, 1.2 * reach, len(found.motion))
 
 
 def _climb_steps(
-    objective: Objective, trajectory: Trajectory, steps: int
-) -> Steps[tuple[Trajectory, list[float]]]:
-    """Gradient ascent with momentum.
+    objective: Objective,
+    found: _Found,
+    budget: Budget,
+    share: float,
+    look: Callable[[Trajectory], NDArray[np.float32]] | None,
+) -> Steps[_Found]:
+    """Gradient ascent with momentum, with a share of the budget.
 
     The step of each coefficient is divided by the mean of its own gradient and of all
     coefficients', and is shorter for higher terms.
     """
-    count, focal_length = len(trajectory), trajectory.focal_length
-    poses = torch.tensor(trajectory.rotations, dtype=torch.float32) * focal_length
+    count, focal_length = len(found.motion), found.motion.focal_length
+    steps = max(1, min(_CLIMB, round(share * budget.steps)))
+    began, allowed = budget.spent, share * (budget.seconds - budget.spent)
+    poses = torch.tensor(found.motion.rotations, dtype=torch.float32) * focal_length
     basis = cosine_basis(count, _TERMS)
     values = 2 / count * basis.T @ poses
     rest = poses - basis @ values
     rates = _RATE / _orders()[:, None].sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
-    best, kept = values, list[float]()
+    best, kept, seen = found, list[float](), 0
+    highest = []
     _, first = objective(values, rest)
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(1, steps + 2):
@@ -251,19 +373,45 @@ def _climb_steps(
             distance = ((moved - first).square().sum(-1).mean() + _LEAST_DISTANCE**2).sqrt()
             score = score - _PRICE * (distance - _LEAST_DISTANCE)
             (gradient,) = torch.autograd.grad(score, current)
-        if not kept or float(score) > kept[-1]:
-            best = values
-            kept.append(float(score))
-        message = f"Step {step} of {steps}: {kept[-1] - kept[0]:+.2f} dB"
-        yield Progress("refine", step / (steps + 1), message)
+        height = float(score)
+        if not kept or height > kept[-1]:
+            kept.append(height)
+            if step > 1:
+                best = _moved(found, (basis @ values + rest) / focal_length)
+        highest.append(kept[-1])
+        preview = None
+        if look is not None and step % _LOOK == 1 and (seen != len(kept) or not seen):
+            preview, seen = look(best.result), len(kept)
+        message = f"Step {step - 1} of {steps}: {kept[-1] - kept[0]:+.2f} dB"
+        yield Climbed(
+            "refine",
+            step / (steps + 1),
+            message,
+            preview,
+            objective=height,
+            best=kept[-1],
+            trajectory=best.result,
+        )
+        used = max(step / steps, (budget.spent - began) / max(allowed, 1e-9))
+        stalled = step > _PATIENCE and kept[-1] - highest[-1 - _PATIENCE] < _LEAST_RISE
+        if used > 1 or stalled or budget.stop.is_set():
+            break
+        budget.steps -= 1
         mean.lerp_(gradient, 0.2)
         square.lerp_(gradient.square(), 0.05)
         size = (square / (1 - 0.95**step)).sqrt()
         size = 0.5 * (size + size.mean()) + 1e-8
-        shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * used))
         values = values + shorter * rates * mean / (1 - 0.8**step) / size
-    rotations = (basis @ best + rest) / focal_length
-    return Trajectory.from_camera(rotations.numpy(), trajectory.camera).centered(), kept
+    return replace(best, objective=kept)
+
+
+def _moved(found: _Found, rotations: Tensor) -> _Found:
+    """Another motion in the form of one."""
+    times = found.motion.times
+    motion = Trajectory.from_camera(rotations.numpy(), found.motion.camera, times).centered()
+    dense = Trajectory.from_camera(motion.rotations, found.result.camera, times)
+    return replace(found, motion=motion, result=dense.resample(len(found.result)).centered())
 
 
 def _orders() -> Tensor:

@@ -108,9 +108,7 @@ def uniform_kernel(
             # The threshold falls as the edges' does.
             dark = start.dark * weight / _EDGE_WEIGHT
             latent = sharp_edges(picture[None], transfer, weight, dark)[0]
-            kernel = _least_squares(
-                latent, valid, seen, kernel, transfer, start.ridge, start.edges
-            )
+            kernel = _least_squares(latent, valid, seen, kernel, transfer, start.ridge, start.edges)
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
             if _extent(kernel) >= side - 1 and side + 4 <= limit:
