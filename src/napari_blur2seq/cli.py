@@ -252,6 +252,7 @@ class Network(StrEnum):
     """What `train` can train."""
 
     denoiser = "denoiser"
+    restoration = "restoration"
     kernels = "kernels"
     judge = "judge"
 
@@ -261,8 +262,9 @@ def train(
     network: Annotated[
         Network,
         typer.Argument(
-            help="denoiser: the learned prior of the restoration; kernels: from blur kernels to "
-            "the trajectory; judge: which of several trajectories to believe."
+            help="denoiser: the learned prior of the restoration; restoration: the same within "
+            "its steps, end to end; kernels: from blur kernels to the trajectory; judge: which of "
+            "several trajectories to believe."
         ),
     ],
     output: Annotated[
@@ -305,10 +307,7 @@ def train(
         )
         weights = None
         if start is not None:
-            shipped = start == "shipped"
-            weights = (
-                registry.load_state(network.value) if shipped else registry.read_weights(start)
-            )
+            weights = registry.weights_to_start(network.value, start)
         _make_folder(output)
         written = run_training(
             task,

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from ..estimate.judge import Judge
     from ..estimate.kernel_network import KernelNetwork
-    from ..restoration.denoiser import Denoiser
+    from ..restoration.unrolled import UnrolledRestoration
+
+
+# Of the denoiser's weights in a file of the restoration.
+_DENOISER = "denoiser."
 
 
 class WeightsError(Blur2SeqError):
@@ -115,14 +119,53 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> No
         ) from error
 
 
-def load_denoiser(device: torch.device, path: str | os.PathLike[str] | None = None) -> Denoiser:
-    """The denoising network, with the weights that are shipped or those of a file."""
+def restoration_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the unrolled restoration from its own or from those of a denoiser alone."""
     import torch
 
-    from ..restoration.denoiser import Denoiser
+    if any(key.startswith(_DENOISER) for key in state):
+        return dict(state)
+    from ..restoration.unrolled import BLIND, KNOWN
 
-    network = Denoiser()
-    fill(network, load_state("denoiser") if path is None else read_weights(path), "denoiser")
+    steps = {"known": KNOWN.iterations, "blind": BLIND.iterations}
+    return {
+        **{f"{_DENOISER}{key}": value for key, value in state.items()},
+        **{key: torch.zeros(count, 2) for key, count in steps.items()},
+    }
+
+
+def denoiser_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the denoiser from its own or from those of the restoration it is a part of."""
+    return {
+        key.removeprefix(_DENOISER): value
+        for key, value in restoration_state(state).items()
+        if key.startswith(_DENOISER)
+    }
+
+
+def weights_to_start(name: str, start: str) -> dict[str, torch.Tensor]:
+    """Weights that the training of a network begins with: ``"shipped"``, or those of a file."""
+    whole = {"denoiser": denoiser_state, "restoration": restoration_state}
+    shipped = "denoiser" if name in whole else name
+    state = load_state(shipped) if start == "shipped" else read_weights(start)
+    return whole[name](state) if name in whole else state
+
+
+def load_restoration(
+    device: torch.device, path: str | os.PathLike[str] | None = None
+) -> UnrolledRestoration:
+    """The unrolled restoration with the weights that are shipped or those of a file.
+
+    A file of the denoiser alone will do: the schedules are then those that suit it.
+    """
+    import torch
+
+    from ..restoration.unrolled import UnrolledRestoration
+
+    state = restoration_state(load_state("denoiser") if path is None else read_weights(path))
+    known, blind = (len(state.get(key, torch.zeros(1, 2))) for key in ("known", "blind"))
+    network = UnrolledRestoration(known, blind)
+    fill(network, state, "restoration")
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 

@@ -24,12 +24,12 @@ def load_prior(name: str, device: torch.device) -> tuple[Prior, str]:
     if name.endswith(".safetensors"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device, name)), Path(name).name
+        return LearnedPrior(registry.load_restoration(device, name)), Path(name).name
 
     if name == "learned" and not registry.available("denoiser"):
         raise OptionError("No weights for the learned prior are installed; choose prior='sparse'.")
     if name != "sparse" and registry.available("denoiser"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device)), registry.describe("denoiser")
+        return LearnedPrior(registry.load_restoration(device)), registry.describe("denoiser")
     return SparseGradientPrior(), "sparse gradients"

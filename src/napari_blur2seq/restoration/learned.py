@@ -5,32 +5,29 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..progress import Parts
-from .denoiser import Denoiser
-from .half_quadratic import Schedule
 from .tiles import filtered
+from .unrolled import UnrolledRestoration
 
 _TILE = 480
 _MARGIN = 32
 
 
 class LearnedPrior:
-    """The denoising network, run on tiles so that memory does not grow with the picture.
+    """The denoiser and the schedules of the unrolled network.
 
-    Grey pictures are given as three equal channels, averaged again.
+    The denoiser is run on tiles so that memory does not grow with the picture. Grey pictures
+    are given as three equal channels, averaged again.
     """
 
-    known = Schedule(iterations=6, first_sigma=0.1, strength=0.3)
-    # With a motion that is not quite right, every step adds to the ringing.
-    blind = Schedule(iterations=4, first_sigma=0.05, strength=0.3)
-
-    def __init__(self, network: Denoiser) -> None:
-        self.network = network
+    def __init__(self, network: UnrolledRestoration) -> None:
+        self._denoiser = network.denoiser
+        self.known, self.blind = network.schedule(blind=False), network.schedule(blind=True)
 
     def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`; C is 1 or 3."""
 
         def denoise(block: Tensor) -> Tensor:
-            clean: Tensor = self.network(block.expand(-1, 3, -1, -1), sigma)
+            clean: Tensor = self._denoiser(block.expand(-1, 3, -1, -1), sigma)
             return clean.mean(1, keepdim=True) if block.shape[1] == 1 else clean
 
         return filtered(image, _TILE, _MARGIN, denoise)

@@ -144,6 +144,28 @@ def synthesise(
     )
 
 
+def spoilt_kernels(paths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What an estimator would make of the kernels of paths.
+
+    Parameters
+    ----------
+    paths : Tensor
+        Displacements in px, zero on average, shape (B, T, 2).
+    generator : torch.Generator
+
+    Returns
+    -------
+    kernels : Tensor
+        Rasters, shape (B, S, S), each of sum 1.
+    scale : Tensor
+        Pixels a cell, shape (B,).
+    """
+    uniform = _Uniform(generator, paths.device)
+    reach = paths.abs().flatten(1).amax(1) * (1 + 0.5 * uniform(len(paths))) + 1
+    scale = (reach / REACH).clamp_min(1)
+    return _spoilt(paths[:, None], reach, scale, RASTER, uniform)[:, 0], scale
+
+
 class _Uniform:
     """Uniform random numbers of a shape, from one generator."""
 
@@ -329,7 +351,7 @@ class KernelTask:
             for regions, count in ((1, 512), (3, 64))
         ]
 
-    def loss(self, network: nn.Module) -> Tensor:
+    def loss(self, network: nn.Module, share: float) -> Tensor:
         """Distance of the best hypothesis, a little of all, and of the expected error."""
         uniform = _Uniform(self._generator, self._device)
         regions, count = 1, self._batch

@@ -34,9 +34,11 @@ _CHUNK_CPU = 1 << 15
 _LEAVES_POOL = 32
 _LEAVES_SIDE = 512
 
+# Focal length of a blur that is the same everywhere, sides of the picture.
+_LONG = 100.0
+
 _AT_REST = 0.08
 _GREY = 0.1
-_LINEAR = 0.25
 _OVEREXPOSED = 0.3
 _COMPRESSED = 0.4
 _FROM_LEAVES = 0.15
@@ -82,6 +84,12 @@ class Synthesis:
         Poses of each motion.
     seed : int
         The same seed gives the same pairs on the same device.
+    most : float
+        Largest extent, px.
+    uniform : bool
+        Whether the blur is the same all over each picture, as in a small part of a large one.
+    linear : float
+        Share of the pairs whose camera has no response: light adds up in the values as they are.
     """
 
     def __init__(
@@ -92,9 +100,13 @@ class Synthesis:
         size: int = 256,
         poses: int = 25,
         seed: int = 0,
+        most: float = MAX_EXTENT,
+        uniform: bool = False,
+        linear: float = 0.25,
     ) -> None:
         self._images, self._motions = list(images), motions
         self._size, self._poses, self._seed = size, poses, seed
+        self._most, self._uniform_blur, self._linear = most, uniform, linear
         self.device = motions.device
         self._choices = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
@@ -128,7 +140,16 @@ class Synthesis:
     def reseeded(self, number: int) -> Synthesis:
         """Another source of the same kind, its pairs independent of this one's."""
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
-        return Synthesis(self._images, self._motions, size=self._size, poses=self._poses, seed=seed)
+        return Synthesis(
+            self._images,
+            self._motions,
+            size=self._size,
+            poses=self._poses,
+            seed=seed,
+            most=self._most,
+            uniform=self._uniform_blur,
+            linear=self._linear,
+        )
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self._generator, device=self.device)
@@ -137,7 +158,11 @@ class Synthesis:
         shape = (self._size, self._size)
         focal, centre = random_cameras(count, shape, self._generator, self.device)
         rotations = self._motions.sample(count, self._poses, self._generator)
-        extent = MAX_EXTENT * self._uniform(count) ** 1.5
+        if self._uniform_blur:  # so long a lens that rotations are shifts
+            focal = torch.full_like(focal, _LONG * self._size)
+            centre = torch.full_like(centre, self._size / 2)
+            rotations = rotations * rotations.new_tensor([1.0, 1.0, 0.0])
+        extent = self._most * self._uniform(count) ** 1.5
         extent[self._uniform(count) < _AT_REST] = 0
         directions = rays(grid_points(shape, self.device), focal, centre)
         return with_extents(rotations, directions, focal, extent), focal, centre
@@ -171,7 +196,7 @@ class Synthesis:
         any strength.
         """
         gamma = 1.6 + self._uniform(count)
-        gamma[self._uniform(count) < _LINEAR] = 1
+        gamma[self._uniform(count) < self._linear] = 1
         levels = torch.linspace(0, 1, 256, device=self.device).expand(count, 256)
         light = _decode(levels, gamma)
         over = (self._uniform(count) < _OVEREXPOSED).float()[:, None]

@@ -27,7 +27,7 @@ def make_task(
     Parameters
     ----------
     network : str
-        ``"denoiser"``, ``"kernels"`` or ``"judge"``.
+        ``"denoiser"``, ``"restoration"``, ``"kernels"`` or ``"judge"``.
     images : Path, optional
         Folder of sharp pictures.
     development : Path, optional
@@ -46,9 +46,10 @@ def make_task(
         from .kernels import KernelTask
 
         return KernelTask([GyroscopeLog.load(path) for path in recordings])
-    if network not in ("denoiser", "judge"):
+    if network not in ("denoiser", "restoration", "judge"):
         raise OptionError(
-            f"There is no network {network!r} to train; choose denoiser, kernels or judge."
+            f"There is no network {network!r} to train; choose denoiser, restoration, kernels or "
+            "judge."
         )
     if images is None:
         raise OptionError(f"The {network} learns from sharp pictures; name their folder.")
@@ -57,6 +58,10 @@ def make_task(
         from .judging import JudgeTask
 
         return JudgeTask(*pictures, [GyroscopeLog.load(path) for path in recordings])
+    if network == "restoration":
+        from .restoration import RestorationTask
+
+        return RestorationTask(*pictures, [GyroscopeLog.load(path) for path in recordings])
     from .denoiser import DenoiserTask
 
     return DenoiserTask(*pictures)
