@@ -33,6 +33,8 @@ _MARGIN = 48
 _CHUNK_CPU = 1 << 15
 _LEAVES_POOL = 32
 _LEAVES_SIDE = 512
+# Crops, each turned or flipped, between two new pictures.
+_CROPS_OF_LEAVES = 8
 
 # Focal length of a blur that is the same everywhere, sides of the picture.
 _LONG = 100.0
@@ -111,6 +113,7 @@ class Synthesis:
         self._choices = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._leaves: list[Tensor] = []
+        self._crops_left = 0
 
     @torch.inference_mode()
     def batch(self, count: int) -> Pairs:
@@ -177,13 +180,17 @@ class Synthesis:
         for chosen, source in ((leaves, self._leaves), (~leaves, self._images)):
             if chosen.any():
                 if source is self._leaves:
-                    self._renew_leaves()
+                    self._renew_leaves(int(chosen.sum()))
                 crops = random_crops(source, int(chosen.sum()), side, self._choices)
                 scenes[torch.from_numpy(chosen)] = crops
         return scenes
 
-    def _renew_leaves(self) -> None:
-        """Replace one picture of the pool; many crops of each are taken."""
+    def _renew_leaves(self, crops: int) -> None:
+        """Replace a picture of the pool once in a while: to draw one takes as long as pairs do."""
+        self._crops_left -= crops
+        if self._leaves and self._crops_left > 0:
+            return
+        self._crops_left = _CROPS_OF_LEAVES
         picture = dead_leaves(max(_LEAVES_SIDE, self._size + 2 * _MARGIN), self._choices)
         if len(self._leaves) == _LEAVES_POOL:
             self._leaves.pop(0)
@@ -291,19 +298,23 @@ def projective_blurs(
     for first in range(0, count, pairs):
         part = slice(first, first + pairs)
         source, target = images[part], result[part]
+        # What does not move is seen by all poses alike.
+        moves = not torch.equal(rotations[part], rotations[part, :1].expand_as(rotations[part]))
+        poses = rows.shape[1] if moves else 1
         for top in range(0, len(y), band):
             lines = y[top : top + band, None]
-            grid = images.new_empty(len(source), len(lines), len(x), 2)
-            for j in range(rows.shape[1]):
+            forms = images.new_empty(len(source), 3, len(lines), len(x))
+            # Planes of x and y are read as quickly as pairs, and made more quickly.
+            grid = forms[:, :2].permute(0, 2, 3, 1)
+            for j in range(poses):
                 a = rows[part, j, :, :, None, None]
-                forms = a[:, :, 0] * x + (a[:, :, 1] * lines + a[:, :, 2])
-                depth = forms[:, 2].reciprocal_()
-                torch.mul(forms[:, 0], depth, out=grid[..., 0])
-                torch.mul(forms[:, 1], depth, out=grid[..., 1])
+                torch.add(a[:, :, 0] * x, a[:, :, 1] * lines + a[:, :, 2], out=forms)
+                forms[:, :2] *= forms[:, 2:].reciprocal_()
                 target[:, :, top : top + band] += F.grid_sample(
                     source, grid, padding_mode="reflection", align_corners=True
                 )
-    return result.div_(rows.shape[1])
+        target /= poses
+    return result
 
 
 def _sampling(
