@@ -96,6 +96,10 @@ def deblur(
     prior: Annotated[
         str, typer.Option(help="auto, learned, sparse, or a .safetensors file of your training.")
     ] = "auto",
+    estimator: Annotated[
+        str,
+        typer.Option(help="auto, kernels, network, or a .safetensors file of your training."),
+    ] = "auto",
     seed: Seed = 0,
     sequence: Annotated[bool, typer.Option(help="Write the frames as OME-TIFF.")] = True,
     mp4: Annotated[bool, typer.Option("--mp4", help="Write the frames as video, too.")] = False,
@@ -121,6 +125,7 @@ def deblur(
             model=cast(Any, model),  # checked by Options
             weights=weights,
             prior=prior,
+            estimator=estimator,
             device=device,
             seed=seed,
         )
@@ -254,6 +259,7 @@ class Network(StrEnum):
     denoiser = "denoiser"
     restoration = "restoration"
     kernels = "kernels"
+    trajectory = "trajectory"
     judge = "judge"
 
 
@@ -263,8 +269,8 @@ def train(
         Network,
         typer.Argument(
             help="denoiser: the learned prior of the restoration; restoration: the same within "
-            "its steps, end to end; kernels: from blur kernels to the trajectory; judge: which of "
-            "several trajectories to believe."
+            "its steps, end to end; kernels: from blur kernels to the trajectory; trajectory: from "
+            "a picture to the trajectory; judge: which of several trajectories to believe."
         ),
     ],
     output: Annotated[

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .estimate.kernel_based import Estimate
+    from .estimate.picture_network import PictureNetwork
     from .estimate.refinement import Refinement
 
 DEFAULT_POSES = 25
@@ -155,6 +156,11 @@ class Options:
         learned where its weights are at hand. The path of a ``.safetensors`` file is the
         learned prior with weights of your own (see docs/training.md). Not used by the official
         model.
+    estimator : str
+        Where trajectories come from: ``"kernels"`` (blur kernels), ``"network"`` (a network that
+        looks at the picture), or ``"auto"``: both, where the network's weights are at hand, and
+        the best is chosen. The path of a ``.safetensors`` file is the network with weights of
+        your own (see docs/training.md). Not used by the official model.
     model : str
         ``"built-in"``, or ``"official"`` for the networks of Blur2seq's authors, whose
         `weights` you have.
@@ -174,6 +180,7 @@ class Options:
     noise: float | None = None
     linear: bool = False
     prior: str = "auto"
+    estimator: str = "auto"
     model: Model = "built-in"
     weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
@@ -197,6 +204,12 @@ class Options:
         ):
             raise OptionError(
                 f"There is no prior {self.prior!r}; choose auto, learned, sparse or a "
+                ".safetensors file."
+            )
+        estimators = ("auto", "kernels", "network")
+        if self.estimator not in estimators and not self.estimator.endswith(".safetensors"):
+            raise OptionError(
+                f"There is no estimator {self.estimator!r}; choose auto, kernels, network or a "
                 ".safetensors file."
             )
         if self.model not in ("built-in", "official"):
@@ -243,6 +256,7 @@ def _deblur_tensor(
 ) -> Steps[Result]:
     import torch
 
+    from .estimate import load_estimator
     from .motion_blur import MotionBlur
     from .restoration import load_prior, restore_steps
 
@@ -259,10 +273,12 @@ def _deblur_tensor(
         about: dict[str, Any] = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device)
-        estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
+        kernels, network, estimator = load_estimator(options.estimator)
+        estimating_steps = _estimate(tensor, camera, options, kernels, network)
+        estimate = yield from within(estimating_steps, 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
-        about = {"prior": prior_name, "certainty": certainty}
+        about = {"prior": prior_name, "estimator": estimator, "certainty": certainty}
     if moves:
         restoring = estimating
         if options.refine and official is None:
@@ -316,13 +332,21 @@ def _encoded(steps: Steps[Tensor], form: ImageFormat) -> Steps[Tensor]:
     return mapped(steps, encode)
 
 
-def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate]:
+def _estimate(
+    image: Tensor,
+    camera: Camera,
+    options: Options,
+    kernels: bool,
+    network: PictureNetwork | None,
+) -> Steps[Estimate]:
     """The estimate from the region of the options, for the camera of the whole image."""
     from .estimate.kernel_based import estimate_steps
 
     known = options.focal_length is not None
     cut, part = _region(image, camera, options)
-    estimate = yield from estimate_steps(cut, part, focal_length_known=known)
+    estimate = yield from estimate_steps(
+        cut, part, focal_length_known=known, kernels=kernels, network=network
+    )
     return replace(estimate, trajectory=_seen_by(camera, estimate.trajectory))
 
 
@@ -398,7 +422,7 @@ def deblur(
         Called with each `Progress`; an exception it raises cancels the work.
     **options
         Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``linear``, ``prior``,
-        ``model``, ``weights``, ``principal_point``, ``seed``.
+        ``estimator``, ``model``, ``weights``, ``principal_point``, ``seed``.
 
     Returns
     -------

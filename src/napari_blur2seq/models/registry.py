@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from ..estimate.judge import Judge
     from ..estimate.kernel_network import KernelNetwork
+    from ..estimate.picture_network import PictureNetwork
     from ..restoration.unrolled import UnrolledRestoration
 
 
 # Of the denoiser's weights in a file of the restoration.
-_DENOISER = "denoiser."
+_DENOISER = "known.denoiser."
 
 
 class WeightsError(Blur2SeqError):
@@ -123,19 +124,19 @@ def restoration_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     """Weights of the unrolled restoration from its own or from those of a denoiser alone."""
     import torch
 
-    if any(key.startswith(_DENOISER) for key in state):
-        return dict(state)
     from ..restoration.unrolled import BLIND, KNOWN
 
-    steps = {"known": KNOWN.iterations, "blind": BLIND.iterations}
-    return {
-        **{f"{_DENOISER}{key}": value for key, value in state.items()},
-        **{key: torch.zeros(count, 2) for key, count in steps.items()},
-    }
+    if any(key.startswith(_DENOISER) for key in state):
+        return dict(state)
+    whole: dict[str, torch.Tensor] = {}
+    for part, start in (("known", KNOWN), ("blind", BLIND)):
+        whole |= {f"{part}.denoiser.{key}": value for key, value in state.items()}
+        whole[f"{part}.factors"] = torch.zeros(start.iterations, 2)
+    return whole
 
 
 def denoiser_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of the denoiser from its own or from those of the restoration it is a part of."""
+    """Weights of the denoiser from its own or from those of the restoration."""
     return {
         key.removeprefix(_DENOISER): value
         for key, value in restoration_state(state).items()
@@ -163,7 +164,8 @@ def load_restoration(
     from ..restoration.unrolled import UnrolledRestoration
 
     state = restoration_state(load_state("denoiser") if path is None else read_weights(path))
-    known, blind = (len(state.get(key, torch.zeros(1, 2))) for key in ("known", "blind"))
+    none = torch.zeros(1, 2)
+    known, blind = (len(state.get(f"{part}.factors", none)) for part in ("known", "blind"))
     network = UnrolledRestoration(known, blind)
     fill(network, state, "restoration")
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -176,6 +178,16 @@ def load_kernel_network() -> KernelNetwork:
 
     network = KernelNetwork()
     fill(network, load_state("kernels"), "kernels")
+    return network.eval().requires_grad_(False)
+
+
+def load_picture_network(path: str | os.PathLike[str] | None = None) -> PictureNetwork:
+    """The network from a picture to curves, with weights that are shipped or those of a file."""
+    from ..estimate.picture_network import PictureNetwork
+
+    state = load_state("trajectory") if path is None else read_weights(path)
+    network = PictureNetwork(PictureNetwork.channels_of(state) or (8,))
+    fill(network, state, "trajectory")
     return network.eval().requires_grad_(False)
 
 

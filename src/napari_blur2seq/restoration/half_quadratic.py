@@ -85,8 +85,8 @@ class Prior(Protocol):
     known: Schedule
     blind: Schedule
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
-        """Denoise (1, C, H, W) of noise `sigma`."""
+    def __call__(self, image: Tensor, sigma: float, blind: bool = False) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`, and of an estimated trajectory's errors."""
         ...
 
 
@@ -223,7 +223,7 @@ def restore_steps(
             )
         )
         label = f"Restoring: denoising {k + 1} of {iterations}"
-        cleaned = prior(u[None], level)
+        cleaned = prior(u[None], level, blind)
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
             yield Progress("restore", start + part, label, preview_of(z[:, inner, inner]))

@@ -13,21 +13,22 @@ _MARGIN = 32
 
 
 class LearnedPrior:
-    """The denoiser and the schedules of the unrolled network.
+    """The denoisers and the schedules of the unrolled network.
 
-    The denoiser is run on tiles so that memory does not grow with the picture. Grey pictures
-    are given as three equal channels, averaged again.
+    They are run on tiles so that memory does not grow with the picture. Grey pictures are given
+    as three equal channels, averaged again.
     """
 
     def __init__(self, network: UnrolledRestoration) -> None:
-        self._denoiser = network.denoiser
-        self.known, self.blind = network.schedule(blind=False), network.schedule(blind=True)
+        self._network = network
+        self.known, self.blind = network.known.schedule(), network.blind.schedule()
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
+    def __call__(self, image: Tensor, sigma: float, blind: bool = False) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`; C is 1 or 3."""
+        denoiser = (self._network.blind if blind else self._network.known).denoiser
 
         def denoise(block: Tensor) -> Tensor:
-            clean: Tensor = self._denoiser(block.expand(-1, 3, -1, -1), sigma)
+            clean: Tensor = denoiser(block.expand(-1, 3, -1, -1), sigma)
             return clean.mean(1, keepdim=True) if block.shape[1] == 1 else clean
 
         return filtered(image, _TILE, _MARGIN, denoise)

@@ -59,7 +59,7 @@ class SparseGradientPrior:
         self.known = Schedule(iterations, first_sigma=0.2)
         self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
 
-    def __call__(self, image: Tensor, sigma: float) -> Parts[Tensor]:
+    def __call__(self, image: Tensor, sigma: float, blind: bool = False) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`."""
         return filtered(image, _TILE, _MARGIN, lambda block: self.denoise(block, sigma))
 

@@ -34,8 +34,8 @@ _WAVES = 4
 # Root mean square of the waves, px.
 _DISTURBED = (0.3, 2.2)
 # Share of the hours with true motions alone; afterwards, shares of the batches.
-_TRUE_ALONE = 0.1
-_TRUE, _READ = 0.35, 0.2
+_TRUE_ALONE = 0.05
+_TRUE, _READ = 0.15, 0.2
 _SCORED_BY = 1.0
 _MOST_NOISE = 1.5
 # Border that a shifted patch knows nothing of, px.
@@ -176,10 +176,10 @@ def _examples(source: Synthesis, count: int) -> _Examples:
     # Fine texture all over a patch looks like noise; all over a picture there is none.
     most = _MOST_NOISE * pairs.noise + LEAST_SIGMA
     return _Examples(
-        pairs.sharp.clone(),  # those that `inference_mode` made are of no use to a gradient
-        pairs.blurry.clone(),
-        (paths - paths.mean(1, keepdim=True)).clone(),
-        torch.minimum(estimates.to(most), most).clone(),
+        pairs.sharp,
+        pairs.blurry,
+        paths - paths.mean(1, keepdim=True),
+        torch.minimum(estimates.to(most), most),
     )
 
 

@@ -115,7 +115,7 @@ class Synthesis:
         self._leaves: list[Tensor] = []
         self._crops_left = 0
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def batch(self, count: int) -> Pairs:
         """`count` new pairs."""
         rotations, focal, centre = self._random_motions(count)
