@@ -40,7 +40,7 @@ from napari_blur2seq.progress import run
 from napari_blur2seq.restoration import restore_steps
 from napari_blur2seq.restoration.learned import LearnedPrior
 from napari_blur2seq.shake import simulate_gyroscope
-from napari_blur2seq.training import loop
+from napari_blur2seq.training import loop, synthesis
 from napari_blur2seq.training.denoiser import MAX_SIGMA, DenoiserTask, add_noise, sample_patches
 from napari_blur2seq.training.judging import (
     PATCH,
@@ -308,7 +308,7 @@ def test_wrong_motions_are_as_wrong_as_asked() -> None:
     wrong = disturbed(paths, px, generator)
     apart = (wrong - paths).square().sum(2).mean(1).sqrt()
     assert torch.allclose(apart, px, rtol=1e-3)
-    assert wrong.mean(1).abs().max() < 1e-4
+    assert wrong.mean(1).abs().max() < 1e-3
     read = read_again(paths, load_kernel_network(), generator)
     assert read.shape == paths.shape
     onward, backward = ((read - p).square().sum(2).mean(1) for p in (paths, paths.flip(1)))
@@ -369,8 +369,11 @@ def test_pictures_of_any_size_have_curves(channels: int, height: int, width: int
         assert torch.allclose(colour, curves, atol=1e-5)
 
 
-def test_the_picture_network_learns_on_dead_leaves(tmp_path: Path) -> None:
-    """It foretells motions better than none after some steps, stops and is resumed."""
+def test_the_picture_network_learns_on_dead_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error falls, is foretold, and the weights hold all that was learnt."""
+    monkeypatch.setattr(synthesis, "_CROPS_OF_LEAVES", 200)
     task = TrajectoryTask([], [], batch=8, size=64, scored=8, channels=(8, 16, 16, 32))
     task.autocast = False
     network = task.network()
