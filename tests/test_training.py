@@ -464,6 +464,7 @@ def test_what_is_missing_is_said(pictures: Path, tmp_path: Path) -> None:
         "cannot be read": ["kernels", "--gyro", str(tmp_path / "none.txt")],
         "not a file of weights": ["kernels", "--start", str(pictures / "0.png")],
         "no device": ["kernels", "--device", "abacus"],
+        "leave --start out": ["trajectory", "--images", str(pictures), "--start", "shipped"],
     }
     for message, words in cases.items():
         result = runner.invoke(app, ["train", *words, *output, "--hours", str(SECOND)])

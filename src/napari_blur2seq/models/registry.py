@@ -145,10 +145,23 @@ def denoiser_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def weights_to_start(name: str, start: str) -> dict[str, torch.Tensor]:
-    """Weights that the training of a network begins with: ``"shipped"``, or those of a file."""
+    """Weights that the training of a network begins with: ``"shipped"``, or those of a file.
+
+    Raises
+    ------
+    WeightsError
+        If none are shipped, or the file is no such file.
+    """
     whole = {"denoiser": denoiser_state, "restoration": restoration_state}
     shipped = "denoiser" if name in whole else name
-    state = load_state(shipped) if start == "shipped" else read_weights(start)
+    if start != "shipped":
+        state = read_weights(start)
+    elif available(shipped):
+        state = load_state(shipped)
+    else:
+        raise WeightsError(
+            f"No weights of the {name} network are shipped; leave --start out or name a file."
+        )
     return whole[name](state) if name in whole else state
 
 
