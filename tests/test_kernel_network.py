@@ -115,7 +115,7 @@ def test_the_network_learns_from_one_kernel_and_from_many(
     task.begin((0, 0), torch.device("cpu"))
     for share_of_single in (1.0, 0.0):
         monkeypatch.setattr(kernels, "_SINGLE", share_of_single)
-        task.loss(network).backward()
+        task.loss(network, 0.5).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
