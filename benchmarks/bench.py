@@ -184,6 +184,36 @@ def refinement(data: Path, count: int | None) -> None:
         )
 
 
+def tolerance(data: Path, count: int | None, priors: list[str]) -> None:
+    """Print what priors make of true and of disturbed trajectories, as `deblur` restores."""
+    import torch
+
+    from napari_blur2seq.progress import run
+    from napari_blur2seq.restoration import load_prior, restore_steps
+
+    loaded = [load_prior(name, torch.device("cpu"))[0] for name in priors]
+    generator = np.random.default_rng(0)
+    amounts = (0.0, 1.0, 2.0)
+    scores = []
+    for name, sharp, blurry, trajectory in pairs(data, count):
+        picture = torch.from_numpy(blurry.transpose(2, 0, 1).copy()).float() / 255
+        for px in amounts:
+            motion = disturbed(trajectory, px, generator) if px else trajectory
+            row = []
+            for prior in loaded:
+                with torch.no_grad():
+                    steps = restore_steps(picture, motion, prior, blind=px > 0)
+                    restored = run(steps).permute(1, 2, 0).numpy()
+                row.append(b2s.metrics.aligned_scores(restored, sharp / 255.0).psnr)
+            scores.append(row)
+            print(f"{name} {px:.0f} px: " + " ".join(f"{v:.2f}" for v in row), flush=True)
+    table = np.array(scores).reshape(-1, len(amounts), len(priors))
+    print("| disturbed by, px | " + " | ".join(f"{p}, PSNR dB" for p in priors) + " |")
+    print("|---" * (len(priors) + 1) + "|")
+    for px, row in zip(amounts, table.mean(0), strict=True):
+        print(f"| {px:.0f} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
+
+
 def timed(function: Callable[[], object], repeats: int = 3) -> float:
     """Median seconds."""
     seconds = []
@@ -335,7 +365,11 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, help="only the first pictures")
     parser.add_argument(
-        "--only", choices=["quality", "refinement", "speed", "memory", "eventloop", "view"]
+        "--only",
+        choices=["quality", "refinement", "tolerance", "speed", "memory", "eventloop", "view"],
+    )
+    parser.add_argument(
+        "--prior", action="append", help="for --only tolerance; may be given more than once"
     )
     parser.add_argument("--peak", nargs=3, type=int)
     arguments = parser.parse_args()
@@ -346,6 +380,8 @@ if __name__ == "__main__":
         quality(arguments.data, arguments.images)
     if arguments.only in (None, "refinement"):
         refinement(arguments.data, arguments.images)
+    if arguments.only == "tolerance":
+        tolerance(arguments.data, arguments.images, arguments.prior or ["auto"])
     if arguments.only in (None, "speed"):
         speed()
     if arguments.only in (None, "memory"):

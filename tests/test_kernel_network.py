@@ -22,14 +22,9 @@ from napari_blur2seq.metrics import path_error
 from napari_blur2seq.models import registry
 from napari_blur2seq.motion_blur import local_kernels
 from napari_blur2seq.training import kernels
-from napari_blur2seq.training.kernels import (
-    KernelTask,
-    divided,
-    path_distances,
-    predicted_paths,
-    synthesise,
-)
-from napari_blur2seq.training.motions import Motions, extents
+from napari_blur2seq.training.kernels import KernelTask, synthesise
+from napari_blur2seq.training.motions import Motions, divided, extents
+from napari_blur2seq.training.paths import path_distances, predicted_paths
 
 shipped = pytest.mark.skipif(
     not registry.available("kernels"), reason="these weights are not shipped"
@@ -101,7 +96,8 @@ def test_distances_are_free_of_order_and_direction() -> None:
 def test_curves_move_points_as_trajectories_do(motions: Motions) -> None:
     batch = synthesise(motions, 1, generator(), regions=2)
     curves = torch.randn(1, 2, 5, 3, generator=generator())
-    paths = predicted_paths(curves, batch, 24)
+    pixels = curves * batch.scale[:, None, None, None]
+    paths = predicted_paths(pixels, batch.points, batch.focal_length, 24)
     f = float(batch.focal_length)
     camera = Camera(f, (0.0, 0.0), (1, 1))
     expected = to_trajectory(curves[0, 1] * batch.scale, camera, 24).paths(batch.points[0] * f)
@@ -119,7 +115,7 @@ def test_the_network_learns_from_one_kernel_and_from_many(
     task.begin((0, 0), torch.device("cpu"))
     for share_of_single in (1.0, 0.0):
         monkeypatch.setattr(kernels, "_SINGLE", share_of_single)
-        task.loss(network).backward()
+        task.loss(network, 0.5).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 

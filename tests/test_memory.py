@@ -25,7 +25,7 @@ def blurry(monkeypatch) -> np.ndarray:
 
     def known(*_):
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(motion, True, 0.0)
+        return Estimate(motion, True, 1.0, 0.0)
 
     monkeypatch.setattr(pipeline, "_estimate", known)
     return b2s.blur(sharp, motion)

@@ -179,7 +179,14 @@ def test_smallest_image():
 
 @pytest.mark.parametrize(
     "options",
-    [{"noise": -1}, {"prior": "best"}, {"n_poses": 1}, {"device": "abacus"}, {"sharpness": 3}],
+    [
+        {"noise": -1},
+        {"prior": "best"},
+        {"estimator": "best"},
+        {"n_poses": 1},
+        {"device": "abacus"},
+        {"sharpness": 3},
+    ],
 )
 def test_bad_options_are_named(blurry, options):
     with pytest.raises(b2s.OptionError, match=r"\."):
@@ -216,12 +223,14 @@ def test_the_motion_can_be_estimated_from_a_region(blurry, monkeypatch):
 
     given = []
 
-    def estimate(image, camera, focal_length_known):
+    def estimate(image, camera, focal_length_known, kernels, network):
         assert not focal_length_known
+        assert kernels
+        assert network is None
         given.append((tuple(image.shape), camera))
         yield Progress("estimate", 1.0, "quick")
         found = b2s.Trajectory.from_camera([[0, -0.01, 0.02], [0, 0.01, -0.02]], camera)
-        return kernel_based.Estimate(found, False, 0.5)
+        return kernel_based.Estimate(found, False, 0.0, 0.5)
 
     monkeypatch.setattr(kernel_based, "estimate_steps", estimate)
     whole = b2s.Camera.for_image(SHAPE)

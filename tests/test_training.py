@@ -21,10 +21,26 @@ from typer.testing import CliRunner
 import napari_blur2seq as b2s
 from napari_blur2seq.cli import app
 from napari_blur2seq.errors import OptionError
+from napari_blur2seq.estimate import kernel_based, load_estimator
+from napari_blur2seq.estimate.judge import Judge
+from napari_blur2seq.estimate.picture_network import PictureNetwork, picture_curves
 from napari_blur2seq.fourier import transfer_functions
-from napari_blur2seq.models.registry import WeightsError, load_kernel_network
+from napari_blur2seq.models import registry
+from napari_blur2seq.models.registry import (
+    WeightsError,
+    fill,
+    load_kernel_network,
+    load_picture_network,
+    load_restoration,
+    weights_to_start,
+    write_weights,
+)
+from napari_blur2seq.motion_blur import local_kernels
+from napari_blur2seq.progress import run
+from napari_blur2seq.restoration import restore_steps
+from napari_blur2seq.restoration.learned import LearnedPrior
 from napari_blur2seq.shake import simulate_gyroscope
-from napari_blur2seq.training import loop
+from napari_blur2seq.training import loop, synthesis
 from napari_blur2seq.training.denoiser import MAX_SIGMA, DenoiserTask, add_noise, sample_patches
 from napari_blur2seq.training.judging import (
     PATCH,
@@ -36,7 +52,15 @@ from napari_blur2seq.training.judging import (
 from napari_blur2seq.training.kernels import KernelTask
 from napari_blur2seq.training.loop import train
 from napari_blur2seq.training.motions import Motions
+from napari_blur2seq.training.restoration import (
+    RestorationTask,
+    disturbed,
+    moved_onto,
+    read_again,
+)
+from napari_blur2seq.training.synthesis import Synthesis
 from napari_blur2seq.training.tasks import make_task
+from napari_blur2seq.training.trajectory import TrajectoryTask
 
 runner = CliRunner()
 SECOND = 1 / 3600
@@ -85,7 +109,7 @@ class Line:
         self.seeds.append(seed)
         self.generator = torch.Generator().manual_seed(seed[1])
 
-    def loss(self, network: nn.Module) -> Tensor:
+    def loss(self, network: nn.Module, share: float) -> Tensor:
         x = torch.rand(16, 1, generator=self.generator)
         return (network(x) - 3 * x - 1).square().mean()
 
@@ -195,7 +219,7 @@ def test_the_documented_commands_run(
     """They fine-tune, resume, and what they write is of use."""
     text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
     commands = [shlex.split(line[2:])[1:] for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 5
+    assert len(commands) == 9
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pictures, "my_pictures")
     shutil.copy(recording, "gyro.txt")
@@ -205,6 +229,10 @@ def test_the_documented_commands_run(
     Image.fromarray(shaken).save("photograph.png")
     monkeypatch.setattr(DenoiserTask.__init__, "__kwdefaults__", {"batch": 2, "patch": 64})
     monkeypatch.setattr(KernelTask.__init__, "__kwdefaults__", {"batch": 16})
+    tiny = {"batch": 1, "patch": 64, "scored": 1}
+    monkeypatch.setattr(RestorationTask.__init__, "__kwdefaults__", tiny)
+    tiny = {"batch": 2, "size": 64, "scored": 2, "channels": (8, 8, 8, 16)}
+    monkeypatch.setattr(TrajectoryTask.__init__, "__kwdefaults__", tiny)
     monkeypatch.setattr(JudgeTask.__init__, "__kwdefaults__", {"batch": 2, "scored": 2})
     ticks = iter(range(0, 10**9, 2000))  # an hour is two looks at the clock
     monkeypatch.setattr(loop, "monotonic", lambda: next(ticks))
@@ -220,10 +248,185 @@ def test_the_documented_commands_run(
     shipped = b2s.restore(shaken, trajectory, prior="learned")
     assert 0 < np.abs(ours.astype(float) - shipped).mean() < 20
     metadata = json.loads(Path("results/photograph_metadata.json").read_text())
-    assert "denoiser.safetensors" in json.dumps(metadata)
+    assert metadata["estimator"] == "trajectory.safetensors"
+    scores = table("runs/restoration.csv")
+    started, last = (float(scores[k]["PSNR dB, true motion"]) for k in (0, -1))
+    assert started > float(scores[0]["blurry"]) - 3
+    assert last == pytest.approx(started, abs=1.5)  # a few steps spoil nothing
+    whole = b2s.restore(shaken, trajectory, prior="runs/restoration.safetensors")
+    assert 0 < np.abs(whole.astype(float) - ours).mean() < 10
     rows = table("runs/kernels.csv")
     assert float(rows[-1]["zero motion px"]) > 0
     assert float(table("runs/judge.csv")[-1]["mean error dB"]) > 0
+
+
+# The restoration end to end
+
+
+def test_unrolled_steps_are_those_of_the_restoration() -> None:
+    """On a patch with one kernel, the network does what `restore` does with the trajectory."""
+    network = load_restoration(torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in (network.known, network.blind):
+            part.factors += 0.02 * torch.randn(part.factors.shape, generator=generator)
+    source = Synthesis(
+        [torch.from_numpy(astronaut()[::2, ::2].transpose(2, 0, 1).copy())],
+        Motions(),
+        size=96,
+        poses=12,
+        most=20,
+        uniform=True,
+        linear=1.0,
+        seed=4,
+    )
+    pairs = source.batch(6)
+    one = int(pairs.rotations.abs().amax((1, 2)).argmax())
+    x, y = pairs.principal_point[one].tolist()
+    camera = b2s.Camera(float(pairs.focal_length[one]), (x, y), (96, 96))
+    trajectory = b2s.Trajectory.from_camera(pairs.rotations[one].double().numpy(), camera)
+    assert 4 < trajectory.extent < 20.1
+    blurry = pairs.blurry[one]
+    kernel = torch.from_numpy(local_kernels(trajectory, [(x, y)]))
+    for blind in (False, True):
+        sigma = torch.tensor([0.02])
+        ours = network(blurry[None], kernel, sigma, blind=blind, margin=24)[0]
+        steps = restore_steps(blurry, trajectory, LearnedPrior(network), noise=0.02, blind=blind)
+        theirs = run(steps)
+        inner = (slice(None), slice(8, -8), slice(8, -8))
+        difference = (ours.clamp(0, 1) - theirs)[inner].abs().mean()
+        change = (theirs - blurry)[inner].abs().mean()
+        assert difference < 0.15 * change
+
+
+def test_wrong_motions_are_as_wrong_as_asked() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rotations = Motions().sample(30, 32, generator)
+    paths = 2e3 * rotations[..., :2]
+    paths = 10 * paths / paths.abs().amax((1, 2), keepdim=True)
+    px = torch.linspace(0.2, 2, 30)
+    wrong = disturbed(paths, px, generator)
+    apart = (wrong - paths).square().sum(2).mean(1).sqrt()
+    assert torch.allclose(apart, px, rtol=1e-3)
+    assert wrong.mean(1).abs().max() < 1e-3
+    read = read_again(paths, load_kernel_network(), generator)
+    assert read.shape == paths.shape
+    onward, backward = ((read - p).square().sum(2).mean(1) for p in (paths, paths.flip(1)))
+    errors = torch.minimum(onward, backward).sqrt()
+    assert 0.3 < errors.median() < 0.5 * paths.square().sum(2).mean(1).sqrt().median()
+
+
+def test_a_shift_is_found_and_undone() -> None:
+    sharp = torch.from_numpy(astronaut().transpose(2, 0, 1).copy()).float()[None] / 255
+    sharp = torch.nn.functional.avg_pool2d(sharp, 4)
+    shifted = 0.5 * (sharp + sharp.roll(1, 3))  # by half a pixel
+    inner = (..., slice(6, -6), slice(6, -6))
+    before, after = (
+        (p - shifted)[inner].square().mean() for p in (sharp, moved_onto(sharp, shifted))
+    )
+    assert after < 0.3 * before
+
+
+def test_restoration_learns_from_pairs(pictures: Path, recording: Path, tmp_path: Path) -> None:
+    """Both denoisers change once their stage has come, the other one does not before."""
+    task = make_task("restoration", images=pictures, recordings=[recording])
+    assert isinstance(task, RestorationTask)
+    task._batch, task._patch, task._scored = 1, 64, 1
+    network = task.network()
+    fill(network, weights_to_start("restoration", "shipped"), "restoration")
+    task.begin((0, 0), torch.device("cpu"))
+    task.loss(network, 0.0).backward()
+    assert network.known.factors.grad is not None
+    assert network.blind.factors.grad is None
+    while network.blind.factors.grad is None:
+        task.loss(network, 1.0).backward()
+    assert network.blind.factors.grad.abs().max() > 0
+    path = write_weights(tmp_path / "whole.safetensors", network)
+    again = load_restoration(torch.device("cpu"), path)
+    assert again.blind.schedule().iterations == network.blind.schedule().iterations
+    denoiser = weights_to_start("denoiser", str(path))
+    assert set(denoiser) == set(network.known.denoiser.state_dict())
+
+
+# The network from a picture to the trajectory
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 64, 80), (3, 50, 33)])
+def test_pictures_of_any_size_have_curves(channels: int, height: int, width: int) -> None:
+    network = PictureNetwork((8, 8, 8, 16)).eval()
+    assert sum(p.numel() for p in PictureNetwork().parameters()) < 8e6
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(channels, height, width, generator=generator)
+    camera = b2s.Camera.for_image((height, width))
+    curves, errors = picture_curves(network, picture, camera)
+    assert curves.shape[0] == len(errors) >= 1
+    assert curves.shape[2] == 3
+    assert (errors.diff() >= 0).all()
+    cut, _ = picture_curves(network, picture, b2s.Camera(90.0, (-200.0, 300.0), (height, width)))
+    assert not torch.allclose(cut[0], curves[0])  # where it lies matters
+    if channels == 1:
+        colour, _ = picture_curves(network, picture.expand(3, -1, -1), camera)
+        assert torch.allclose(colour, curves, atol=1e-5)
+
+
+def test_the_picture_network_learns_on_dead_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error falls, is foretold, and the weights hold all that was learnt."""
+    monkeypatch.setattr(synthesis, "_CROPS_OF_LEAVES", 200)
+    task = TrajectoryTask([], [], batch=6, size=64, scored=6, channels=(8, 16, 16, 32))
+    torch.manual_seed(0)
+    network = task.network()
+
+    def unseen() -> float:
+        task.begin((1, 0), torch.device("cpu"))
+        with torch.no_grad():
+            return float(np.mean([float(task.loss(network, 0.5)) for _ in range(8)]))
+
+    before = unseen()
+    task.begin((0, 0), torch.device("cpu"))
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(50):
+        optimiser.zero_grad()
+        task.loss(network, 0.5).backward()
+        optimiser.step()
+    assert unseen() < 0.92 * before
+    error, zero, expected = task.score(network.eval())
+    assert 0 < error < 2 * zero
+    assert expected > 0
+    path = write_weights(tmp_path / "trajectory.safetensors", network)
+    again = load_picture_network(path)
+    assert task.score(again) == pytest.approx([error, zero, expected], rel=0.05)
+
+
+def test_estimators_by_name_and_file(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    path = write_weights(tmp_path / "mine.safetensors", PictureNetwork((8, 8, 8, 16)))
+    image = coffee()[100:148, 200:264]
+    shaken = b2s.blur(image, b2s.shake.simulate_tremor(image.shape, extent=4.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel_based, "uniform_kernel", lambda *_: pytest.fail("kernels"))
+        result = b2s.deblur(shaken, estimator=str(path), refine=False, prior="sparse")
+    assert result.metadata["estimator"] == "mine.safetensors"
+    hypotheses = result.metadata["certainty"]["hypotheses"]
+    assert hypotheses
+    assert json.loads(json.dumps(result.metadata))  # plain numbers
+    with pytest.raises(OptionError, match="No weights of the trajectory network"):
+        b2s.deblur(shaken, estimator="network")
+    with pytest.raises(WeightsError, match="trajectory network"):
+        b2s.deblur(shaken, estimator=str(write_weights(tmp_path / "j.safetensors", Judge())))
+    # Once weights are shipped, both are asked.
+    monkeypatch.setattr(registry, "available", lambda name: True)
+    monkeypatch.setattr(registry, "describe", lambda name: f"{name}.safetensors")
+    monkeypatch.setattr(registry, "load_picture_network", lambda: PictureNetwork((8, 8, 16)))
+    kernels, network, description = load_estimator("auto")
+    assert kernels
+    assert network is not None
+    assert description == "kernels and trajectory.safetensors"
+    assert load_estimator("kernels")[1] is None
+    assert not load_estimator("network")[0]
 
 
 def test_the_judges_examples_are_what_they_say() -> None:
@@ -265,6 +468,7 @@ def test_what_is_missing_is_said(pictures: Path, tmp_path: Path) -> None:
         "cannot be read": ["kernels", "--gyro", str(tmp_path / "none.txt")],
         "not a file of weights": ["kernels", "--start", str(pictures / "0.png")],
         "no device": ["kernels", "--device", "abacus"],
+        "leave --start out": ["trajectory", "--images", str(pictures), "--start", "shipped"],
     }
     for message, words in cases.items():
         result = runner.invoke(app, ["train", *words, *output, "--hours", str(SECOND)])

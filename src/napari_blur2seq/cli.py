@@ -111,6 +111,10 @@ def deblur(
         ),
     ] = None,
     prior: Prior = "auto",
+    estimator: Annotated[
+        str,
+        typer.Option(help="auto, kernels, network, or a .safetensors file of your training."),
+    ] = "auto",
     seed: Seed = 0,
     sequence: SequenceFile = True,
     mp4: VideoFile = False,
@@ -137,6 +141,7 @@ def deblur(
             model=cast(Any, model),  # checked by Options
             weights=weights,
             prior=prior,
+            estimator=estimator,
             device=device,
             seed=seed,
         )
@@ -342,7 +347,9 @@ class Network(StrEnum):
     """What `train` can train."""
 
     denoiser = "denoiser"
+    restoration = "restoration"
     kernels = "kernels"
+    trajectory = "trajectory"
     judge = "judge"
 
 
@@ -351,8 +358,9 @@ def train(
     network: Annotated[
         Network,
         typer.Argument(
-            help="denoiser: the learned prior of the restoration; kernels: from blur kernels to "
-            "the trajectory; judge: which of several trajectories to believe."
+            help="denoiser: the learned prior of the restoration; restoration: the same within "
+            "its steps, end to end; kernels: from blur kernels to the trajectory; trajectory: from "
+            "a picture to the trajectory; judge: which of several trajectories to believe."
         ),
     ],
     output: Annotated[
@@ -395,10 +403,7 @@ def train(
         )
         weights = None
         if start is not None:
-            shipped = start == "shipped"
-            weights = (
-                registry.load_state(network.value) if shipped else registry.read_weights(start)
-            )
+            weights = registry.weights_to_start(network.value, start)
         _make_folder(output)
         written = run_training(
             task,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .estimate.kernel_based import Estimate
+    from .estimate.picture_network import PictureNetwork
     from .estimate.refinement import Refinement
 
 T = TypeVar("T")
@@ -175,6 +176,11 @@ class Options:
         learned where its weights are at hand. The path of a ``.safetensors`` file is the
         learned prior with weights of your own (see docs/training.md). Not used by the official
         model.
+    estimator : str
+        Where trajectories come from: ``"kernels"`` (blur kernels), ``"network"`` (a network that
+        looks at the picture), or ``"auto"``: both, where the network's weights are at hand, and
+        the best is chosen. The path of a ``.safetensors`` file is the network with weights of
+        your own (see docs/training.md). Not used by the official model.
     model : str
         ``"built-in"``, or ``"official"`` for the networks of Blur2seq's authors, whose
         `weights` you have.
@@ -201,6 +207,7 @@ class Options:
     noise_model: Literal["white", "poisson"] = "white"
     linear: bool = False
     prior: str = "auto"
+    estimator: str = "auto"
     model: Model = "built-in"
     weights: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     device: str = "auto"
@@ -240,6 +247,12 @@ class Options:
             )
         if self.tile is not None and self.tile < _LEAST_TILE:
             raise OptionError(f"Tiles must have {_LEAST_TILE} px a side at least, not {self.tile}.")
+        estimators = ("auto", "kernels", "network")
+        if self.estimator not in estimators and not self.estimator.endswith(".safetensors"):
+            raise OptionError(
+                f"There is no estimator {self.estimator!r}; choose auto, kernels, network or a "
+                ".safetensors file."
+            )
         if self.model not in ("built-in", "official"):
             raise OptionError(f"There is no model {self.model!r}; choose built-in or official.")
         if self.refine is None:
@@ -309,6 +322,7 @@ def _deblur_tensor(
 ) -> Steps[Result]:
     import torch
 
+    from .estimate import load_estimator
     from .motion_blur import MotionBlur
     from .restoration import PhotonNoise, load_prior, noise_of, restore_steps
 
@@ -330,12 +344,14 @@ def _deblur_tensor(
         about = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device, options.tile)
-        estimate = yield from within(_estimate(tensor, camera, options), 0.0, 0.5)
+        kernels, network, estimator = load_estimator(options.estimator)
+        estimating_steps = _estimate(tensor, camera, options, kernels, network)
+        estimate = yield from within(estimating_steps, 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         # Who misjudges the motion that was found cannot lead to a better one.
         refined = refined and estimate.expected_gain > 0
         certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
-        about = {"prior": prior_name, "certainty": certainty}
+        about = {"prior": prior_name, "estimator": estimator, "certainty": certainty}
     if moves:
         restoring = estimating
         if refined:
@@ -396,13 +412,21 @@ def _encoded(steps: Steps[T], form: ImageFormat) -> Steps[T]:
     return mapped(steps, encode)
 
 
-def _estimate(image: Tensor, camera: Camera, options: Options) -> Steps[Estimate]:
+def _estimate(
+    image: Tensor,
+    camera: Camera,
+    options: Options,
+    kernels: bool,
+    network: PictureNetwork | None,
+) -> Steps[Estimate]:
     """The estimate from the region of the options, for the camera of the whole image."""
     from .estimate.kernel_based import estimate_steps
 
     known = options.focal_length is not None
     cut, part = _region(image, camera, options)
-    estimate = yield from estimate_steps(cut, part, focal_length_known=known)
+    estimate = yield from estimate_steps(
+        cut, part, focal_length_known=known, kernels=kernels, network=network
+    )
     return replace(estimate, trajectory=_seen_by(camera, estimate.trajectory))
 
 
@@ -525,7 +549,8 @@ def deblur(
         Called with each `Progress`; an exception it raises cancels the work.
     **options
         Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``noise_model``,
-        ``linear``, ``prior``, ``model``, ``weights``, ``principal_point``, ``tile``, ``seed``.
+        ``linear``, ``prior``, ``estimator``, ``model``, ``weights``, ``principal_point``,
+        ``tile``, ``seed``.
 
     Returns
     -------

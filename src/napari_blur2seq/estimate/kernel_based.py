@@ -1,7 +1,8 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
 1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
-   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`).
+   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`). Beside them
+   or in their place, what a network reads from the picture itself (`picture_network`).
 2. Rotations, roll included, that join the quadrants (`quadrants`).
 3. The best of all these (`judge`), fitted to the correlations of overlapping
    regions (`regions`).
@@ -24,10 +25,11 @@ from ..trajectory import Trajectory
 from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
 from .judge import Verdict, verdict_steps
 from .kernel_network import network_curve
+from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .uniform import MAX_SIZE, Start, uniform_kernel
-from .view import FINE_PIXELS, View, longer
+from .view import FINE_PIXELS, View, longer, reduced
 
 WHOLE_STARTS = (
     Start(0.5, 2, 0.1),
@@ -37,6 +39,8 @@ WHOLE_STARTS = (
 )
 QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
+# Number of the first start that is not a kernel's.
+_READ = 100
 # Poses of a trajectory, more where its curve has more terms.
 DENSE = 64
 # Poses of trajectories that are compared.
@@ -173,7 +177,12 @@ def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
 
 
 def estimate_steps(
-    image: Tensor, camera: Camera, *, focal_length_known: bool = True
+    image: Tensor,
+    camera: Camera,
+    *,
+    focal_length_known: bool = True,
+    kernels: bool = True,
+    network: PictureNetwork | None = None,
 ) -> Steps[Estimate]:
     """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
 
@@ -183,6 +192,10 @@ def estimate_steps(
     camera : Camera
     focal_length_known : bool
         Whether the lens may not be a longer one, whose blur is the same all over the picture.
+    kernels : bool
+        Whether blur kernels are estimated; needed without a network.
+    network : PictureNetwork, optional
+        Reads curves from the picture.
 
     Yields
     ------
@@ -207,7 +220,7 @@ def estimate_steps(
 
     # The shares of the work are as measured.
     first: list[_Hypothesis] = []
-    for i, start in enumerate(WHOLE_STARTS):
+    for i, start in enumerate(WHOLE_STARTS if kernels else ()):
         begin = 0.045 * i
         kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.04)
         # The network knows what motions look like, the trace keeps what this one is like:
@@ -218,6 +231,10 @@ def estimate_steps(
         for j, curve in enumerate(curves):
             now = begin + 0.04 + 0.0025 * j
             first.append((yield from judged(i, curve, now, now + 0.0025, view)))
+    if network is not None:
+        read, _ = picture_curves(network, reduced(image, _START_PIXELS)[0], view.camera)
+        for i, curve in enumerate(read):
+            first.append((yield from judged(_READ + i, curve, 0.175, 0.18, view)))
     if not focal_length_known:
         best = max(first, key=lambda h: h.verdict.score)
         far = view.with_longer_lens()
@@ -230,7 +247,7 @@ def estimate_steps(
                 now = 0.185 + 0.005 * j
                 first.append((yield from judged(other.start, other.curve, now, now + 0.005, view)))
     middle = fine.middle()
-    joined = yield from within(_join_steps(view), 0.2, 0.52)
+    joined = (yield from within(_join_steps(view), 0.2, 0.52)) if kernels else []
     for i, curve in enumerate(joined):
         begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
         first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end, view)))
@@ -243,8 +260,9 @@ def estimate_steps(
     first.sort(key=lambda h: -standing(h, view))
     best = first[0]
     hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
-    for i, hypothesis in enumerate(first[:_REFINED]):
-        begin, end = (0.64 + 0.36 * (i + k) / _REFINED for k in (0, 1))
+    refined = first[:_REFINED]
+    for i, hypothesis in enumerate(refined):
+        begin, end = (0.64 + 0.36 * (i + k) / len(refined) for k in (0, 1))
         refining = _refine_steps(fine, hypothesis.curve * finer)
         curve = yield from within(refining, begin, end - 0.03)
         hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.03, end, middle)))
@@ -258,7 +276,7 @@ def estimate_steps(
     spread = min(
         path_error(motion, other)
         for h, other in zip(first, others, strict=True)
-        if h.start != chosen.start
+        if h.start != chosen.start or len(first) == 1
     )
     factor = fine.camera.focal_length / camera.focal_length
     candidates = [

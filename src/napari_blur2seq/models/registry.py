@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
     from ..estimate.judge import Judge
     from ..estimate.kernel_network import KernelNetwork
-    from ..restoration.denoiser import Denoiser
+    from ..estimate.picture_network import PictureNetwork
+    from ..restoration.unrolled import UnrolledRestoration
+
+
+# Of the denoiser's weights in a file of the restoration.
+_DENOISER = "known.denoiser."
 
 
 class WeightsError(Blur2SeqError):
@@ -115,14 +120,67 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> No
         ) from error
 
 
-def load_denoiser(device: torch.device, path: str | os.PathLike[str] | None = None) -> Denoiser:
-    """The denoising network, with the weights that are shipped or those of a file."""
+def restoration_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the unrolled restoration from its own or from those of a denoiser alone."""
     import torch
 
-    from ..restoration.denoiser import Denoiser
+    from ..restoration.unrolled import BLIND, KNOWN
 
-    network = Denoiser()
-    fill(network, load_state("denoiser") if path is None else read_weights(path), "denoiser")
+    if any(key.startswith(_DENOISER) for key in state):
+        return dict(state)
+    whole: dict[str, torch.Tensor] = {}
+    for part, start in (("known", KNOWN), ("blind", BLIND)):
+        whole |= {f"{part}.denoiser.{key}": value for key, value in state.items()}
+        whole[f"{part}.factors"] = torch.zeros(start.iterations, 2)
+    return whole
+
+
+def denoiser_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the denoiser from its own or from those of the restoration."""
+    return {
+        key.removeprefix(_DENOISER): value
+        for key, value in restoration_state(state).items()
+        if key.startswith(_DENOISER)
+    }
+
+
+def weights_to_start(name: str, start: str) -> dict[str, torch.Tensor]:
+    """Weights that the training of a network begins with: ``"shipped"``, or those of a file.
+
+    Raises
+    ------
+    WeightsError
+        If none are shipped, or the file is no such file.
+    """
+    whole = {"denoiser": denoiser_state, "restoration": restoration_state}
+    shipped = "denoiser" if name in whole else name
+    if start != "shipped":
+        state = read_weights(start)
+    elif available(shipped):
+        state = load_state(shipped)
+    else:
+        raise WeightsError(
+            f"No weights of the {name} network are shipped; leave --start out or name a file."
+        )
+    return whole[name](state) if name in whole else state
+
+
+def load_restoration(
+    device: torch.device, path: str | os.PathLike[str] | None = None
+) -> UnrolledRestoration:
+    """The unrolled restoration with the weights that are shipped or those of a file.
+
+    A file of the denoiser alone will do: the schedules are then those that suit it.
+    """
+    import torch
+
+    from ..restoration.unrolled import UnrolledRestoration
+
+    state = restoration_state(load_state("denoiser") if path is None else read_weights(path))
+    none = torch.zeros(1, 2)
+    known, blind = (len(state.get(f"{part}.factors", none)) for part in ("known", "blind"))
+    network = UnrolledRestoration(known, blind)
+    fill(network, state, "restoration")
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 
@@ -133,6 +191,16 @@ def load_kernel_network() -> KernelNetwork:
 
     network = KernelNetwork()
     fill(network, load_state("kernels"), "kernels")
+    return network.eval().requires_grad_(False)
+
+
+def load_picture_network(path: str | os.PathLike[str] | None = None) -> PictureNetwork:
+    """The network from a picture to curves, with weights that are shipped or those of a file."""
+    from ..estimate.picture_network import PictureNetwork
+
+    state = load_state("trajectory") if path is None else read_weights(path)
+    network = PictureNetwork(PictureNetwork.channels_of(state) or (8,))
+    fill(network, state, "trajectory")
     return network.eval().requires_grad_(False)
 
 

@@ -27,14 +27,15 @@ def load_prior(name: str, device: torch.device, tile: int | None = None) -> tupl
     if name.endswith(".safetensors"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device, name), tile), Path(name).name
+        return LearnedPrior(registry.load_restoration(device, name), tile), Path(name).name
 
     if name == "learned" and not registry.available("denoiser"):
         raise OptionError("No weights for the learned prior are installed; choose prior='sparse'.")
     if name != "sparse" and registry.available("denoiser"):
         from .learned import LearnedPrior
 
-        return LearnedPrior(registry.load_denoiser(device), tile), registry.describe("denoiser")
+        prior = LearnedPrior(registry.load_restoration(device), tile)
+        return prior, registry.describe("denoiser")
     return SparseGradientPrior(tile=tile), "sparse gradients"
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .photon_noise import PhotonNoise
 
 SATURATED = 0.985
-_LEAST_SIGMA = 1.5 / 255
+LEAST_SIGMA = 1.5 / 255
 _PREVIEW_SIDE = 1024
 # Of photon noise in the dark: more than none, for all that is not noise.
 _LEAST_RELATIVE = 0.2
@@ -59,12 +59,28 @@ class Schedule:
         Factor on the weight of the prior in the data step.
     noise_factor : float
         Factor on the noise: errors of the trajectory, fractions of a pixel, act like noise.
+    level_factors : tuple of float, optional
+        Of each step, on the noise level that the denoiser is told.
+    strengths : tuple of float, optional
+        Of each step, in place of `strength`.
     """
 
     iterations: int
     first_sigma: float
     strength: float = 1.0
     noise_factor: float = 1.0
+    level_factors: tuple[float, ...] = ()
+    strengths: tuple[float, ...] = ()
+
+    def steps(self, sigma: float) -> list[tuple[float, float]]:
+        """Level of the denoiser and ``ridge`` of the data step, step by step, for a noise."""
+        levels = np.geomspace(max(self.first_sigma, sigma), sigma, self.iterations)
+        factors = self.level_factors or (1.0,) * self.iterations
+        strengths = self.strengths or (self.strength,) * self.iterations
+        return [
+            (float(level) * factor, strength * float(sigma / level) ** 2)
+            for level, factor, strength in zip(levels, factors, strengths, strict=True)
+        ]
 
 
 class Prior(Protocol):
@@ -73,8 +89,11 @@ class Prior(Protocol):
     known: Schedule
     blind: Schedule
 
-    def __call__(self, image: Tensor, sigma: float | Tensor) -> Parts[Tensor]:
-        """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
+    def __call__(self, image: Tensor, sigma: float | Tensor, blind: bool = False) -> Parts[Tensor]:
+        """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W).
+
+        If `blind`, of an estimated trajectory's errors, too.
+        """
         ...
 
 
@@ -191,7 +210,7 @@ def restore_steps(
         noise = estimate_noise(image)
     elif not isinstance(noise, float | int):
         noise, relative = _noise_map(image, noise)
-    sigma = max(noise, _LEAST_SIGMA)
+    sigma = max(noise, LEAST_SIGMA)
     schedule = prior.blind if blind else prior.known
     sigma *= schedule.noise_factor
     iterations = schedule.iterations
@@ -206,9 +225,8 @@ def restore_steps(
     mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
     saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
     z = observed
-    sigmas = np.geomspace(max(schedule.first_sigma, sigma), sigma, iterations)
     inner = slice(margin, -margin)
-    for k, level in enumerate(sigmas):
+    for k, (level, ridge) in enumerate(schedule.steps(sigma)):
         part = 1 / iterations
         label = f"Restoring: data step {k + 1} of {iterations}"
         start = k * part
@@ -218,14 +236,13 @@ def restore_steps(
         residual = (observed - reblurred[0]) * mask
         # Above the clipping level any value is right: only a shortfall is a residual.
         residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
-        ridge = schedule.strength * float(sigma / level) ** 2
         u = z + (
             yield from announced(
                 inverse(residual, ridge), "restore", start + 0.2 * part, start + 0.5 * part, label
             )
         )
         label = f"Restoring: denoising {k + 1} of {iterations}"
-        cleaned = prior(u[None], float(level) * relative)
+        cleaned = prior(u[None], level * relative, blind)
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
             yield Progress("restore", start + part, label, preview_of(z[:, inner, inner]))

@@ -67,7 +67,7 @@ class SparseGradientPrior:
         self.known = Schedule(iterations, first_sigma=0.2)
         self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
 
-    def __call__(self, image: Tensor, sigma: float | Tensor) -> Parts[Tensor]:
+    def __call__(self, image: Tensor, sigma: float | Tensor, blind: bool = False) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
         return filtered(image, sigma, self._tile, _MARGIN, self.denoise)
 

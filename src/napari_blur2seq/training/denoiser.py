@@ -60,7 +60,7 @@ class DenoiserTask:
         self._device = device
         self._generator = np.random.default_rng(seed)
 
-    def loss(self, network: nn.Module) -> Tensor:
+    def loss(self, network: nn.Module, share: float) -> Tensor:
         """Mean absolute error."""
         clean = sample_patches(self._images, self._batch, self._patch, self._generator)
         noisy, sigma = add_noise(clean, self._generator)

@@ -71,9 +71,10 @@ def _quantised(planes: Tensor, table: Tensor) -> Tensor:
     position = torch.arange(8, dtype=planes.dtype, device=planes.device)
     waves = torch.cos((2 * position[None, :] + 1) * position[:, None] * (math.pi / 16)) / 2
     waves[0] /= math.sqrt(2)
-    basis = torch.einsum("uy,vx->uvyx", waves, waves).reshape(64, 1, 8, 8)
-    blocks = F.conv2d(planes.reshape(-1, 1, height, width), basis, stride=8)
-    step = table.reshape(batch, 1, 64, 1, 1)
-    blocks = blocks.reshape(batch, channels, 64, height // 8, width // 8)
-    rounded = ((blocks / step).round_() * step).reshape(-1, 64, height // 8, width // 8)
-    return F.conv_transpose2d(rounded, basis, stride=8).reshape(planes.shape)
+    step = table.reshape(batch, 1, 1, 8, 1, 8)
+    # Along the rows, then along the columns: no block has to be gathered.
+    rows = (planes.reshape(-1, 8) @ waves.T).reshape(-1, 8, width)
+    blocks = (waves @ rows).reshape(batch, channels, height // 8, 8, width // 8, 8)
+    rounded = (blocks / step).round_().mul_(step).reshape(-1, 8, width)
+    result: Tensor = (waves.T @ rounded).reshape(-1, 8) @ waves
+    return result.reshape(planes.shape)

@@ -101,7 +101,7 @@ class JudgeTask:
         self._kept: deque[Batch] = deque(maxlen=_KEPT)
         self._uses = 0
 
-    def loss(self, network: nn.Module) -> Tensor:
+    def loss(self, network: nn.Module, share: float) -> Tensor:
         """Errors of the logarithms in the cells, and of the whole patch's gain."""
         if self._uses % _USES == 0:
             made = self._restored(self._images, self._numbers, self._generator)

@@ -3,9 +3,7 @@ r"""Training of the network that reads a camera's curve from blur kernels.
 Nothing but motions is needed. Kernels are rendered at the regions of a picture and spoilt as
 estimated ones are: tails are missing, mass is uneven along the path, all is smoothed, a spur,
 a ghost and a halo are added, noise on top; contrast is too high, what is weak is cut off, and
-regions without texture are left out. The loss compares where the true and the predicted
-motion bring points of the picture, whatever the order of time (sliced optimal transport) and
-in the better direction of time; of the network's hypotheses the best one counts most.
+regions without texture are left out. The loss is in `paths`.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import OptionError
-from ..estimate.curve import cosine_basis
 from ..estimate.kernel_network import (
     RASTER,
     REACH,
@@ -29,24 +25,21 @@ from ..shake import GyroscopeLog
 from .motions import (
     Motions,
     displacements,
+    divided,
     grid_points,
     random_cameras,
     rays,
     with_extents,
 )
+from .paths import hypotheses_loss, path_distances, predicted_paths
 
 MAX_EXTENT = 100.0
 _DENSE = 96
 _POSES = 32
-_SLICES = 16
-_OTHERS = 0.1
-_ORDERED = 0.25
-_CERTAINTY = 0.1
 _SINGLE = 0.7
 _MOST_REGIONS = 4
 _CUT = 0.05
 _PICTURE = (3.0, 4.0)
-_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -144,6 +137,28 @@ def synthesise(
     )
 
 
+def spoilt_kernels(paths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What an estimator would make of the kernels of paths.
+
+    Parameters
+    ----------
+    paths : Tensor
+        Displacements in px, zero on average, shape (B, T, 2).
+    generator : torch.Generator
+
+    Returns
+    -------
+    kernels : Tensor
+        Rasters, shape (B, S, S), each of sum 1.
+    scale : Tensor
+        Pixels a cell, shape (B,).
+    """
+    uniform = _Uniform(generator, paths.device)
+    reach = paths.abs().flatten(1).amax(1) * (1 + 0.5 * uniform(len(paths))) + 1
+    scale = (reach / REACH).clamp_min(1)
+    return _spoilt(paths[:, None], reach, scale, RASTER, uniform)[:, 0], scale
+
+
 class _Uniform:
     """Uniform random numbers of a shape, from one generator."""
 
@@ -237,55 +252,6 @@ def _direction(share: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], 1)
 
 
-def path_distances(
-    paths: Tensor, truth: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """How far hypotheses are from the truth, without and with the order of time.
-
-    Parameters
-    ----------
-    paths : Tensor
-        Displacements, zero on average over time, shape (B, M, T, P, 2).
-    truth : Tensor
-        Shape (B, T, P, 2).
-    generator : torch.Generator
-        For the directions of the slices.
-
-    Returns
-    -------
-    free, ordered : Tensor
-        Root mean squared distances, shape (B, M): the first is the sliced Wasserstein
-        distance times sqrt(2), which for a shift is its length; the second that of poses at
-        equal times in the better direction.
-    """
-    angle = torch.rand(_SLICES, 1, generator=generator, device=paths.device) / 2
-    slices = _direction(angle).T
-    mine, theirs = (
-        torch.sort(torch.movedim(p @ slices, -3, -1), -1).values for p in (paths, truth)
-    )
-    free = (mine - theirs[:, None]).square().flatten(2).mean(2)
-    onward, backward = (
-        (paths - t[:, None]).square().sum(-1).flatten(2).mean(2) for t in (truth, truth.flip(1))
-    )
-    ordered = torch.minimum(onward, backward)
-    return (2 * free + 1e-4).sqrt(), (ordered + 1e-4).sqrt()
-
-
-def predicted_paths(curves: Tensor, batch: KernelBatch, poses: int) -> Tensor:
-    """Displacements in px, (B, M, T, P, 2), of curves (B, M, K, 3) in cells at the points."""
-    count, hypotheses = curves.shape[:2]
-    basis = cosine_basis(poses, curves.shape[2]).to(curves)
-    focal = batch.focal_length.repeat_interleave(hypotheses)
-    pixels = (curves * batch.scale[:, None, None, None]).flatten(0, 1)
-    moved = displacements(
-        basis @ pixels / focal[:, None, None],
-        batch.points.repeat_interleave(hypotheses, 0),
-        focal,
-    )
-    moved = moved - moved.mean(1, keepdim=True)
-    return moved.reshape(count, hypotheses, *moved.shape[1:])
-
-
 class KernelTask:
     """The network from kernels to curves, for `loop.train`.
 
@@ -329,7 +295,7 @@ class KernelTask:
             for regions, count in ((1, 512), (3, 64))
         ]
 
-    def loss(self, network: nn.Module) -> Tensor:
+    def loss(self, network: nn.Module, share: float) -> Tensor:
         """Distance of the best hypothesis, a little of all, and of the expected error."""
         uniform = _Uniform(self._generator, self._device)
         regions, count = 1, self._batch
@@ -339,14 +305,8 @@ class KernelTask:
         with torch.no_grad():
             batch = synthesise(self._motions, count, self._generator, regions=regions)
         curves, expected = network(batch.kernels, batch.rays, batch.scale, batch.known)
-        paths = predicted_paths(curves, batch, _POSES)
-        cells = batch.scale[:, None]
-        free, ordered = path_distances(paths, batch.paths, self._generator)
-        distance = (free + _ORDERED * ordered) / cells
-        certain = (expected - (free / cells).detach().log()).abs().mean()
-        best = distance.amin(1).mean()
-        total: Tensor = best + _OTHERS * distance.mean() + _CERTAINTY * certain
-        return total
+        paths = self._paths(curves, batch)
+        return hypotheses_loss(paths, expected, batch.paths, batch.scale, self._generator)
 
     @torch.no_grad()
     def score(self, network: nn.Module) -> list[float]:
@@ -357,24 +317,13 @@ class KernelTask:
             best = expected.argmin(1)
             chosen = curves[torch.arange(len(best)), best][:, None]
             generator = torch.Generator(self._device).manual_seed(1)
-            free, _ = path_distances(predicted_paths(chosen, batch, _POSES), batch.paths, generator)
+            free, _ = path_distances(self._paths(chosen, batch), batch.paths, generator)
             zero, _ = path_distances(torch.zeros_like(batch.paths)[:, None], batch.paths, generator)
             px = expected.amin(1).exp() * batch.scale
             results.append([float(v.median()) for v in (free, zero, px)])
         (single, zero_motion, said), (many, _, _) = results
         return [single, many, zero_motion, said]
 
-
-def divided(
-    recordings: Sequence[GyroscopeLog],
-) -> tuple[list[GyroscopeLog], list[GyroscopeLog]]:
-    """The first four fifths of each recording, and the last."""
-    used, held = [], []
-    for log in recordings:
-        end = log.times[0] + (1 - _HELD_OUT) * (log.times[-1] - log.times[0])
-        early = log.times <= end
-        if min(early.sum(), (~early).sum()) < 2:
-            raise OptionError("The gyroscope recording is too short to be divided.")
-        used.append(GyroscopeLog(log.times[early], log.rates[early]))
-        held.append(GyroscopeLog(log.times[~early], log.rates[~early]))
-    return used, held
+    def _paths(self, curves: Tensor, batch: KernelBatch) -> Tensor:
+        pixels = curves * batch.scale[:, None, None, None]
+        return predicted_paths(pixels, batch.points, batch.focal_length, _POSES)

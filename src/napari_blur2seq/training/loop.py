@@ -60,8 +60,8 @@ class Task(Protocol):
         """Called once before the first loss, with another seed each time it is resumed."""
         ...
 
-    def loss(self, network: nn.Module) -> Tensor:
-        """Loss of the next batch."""
+    def loss(self, network: nn.Module, share: float) -> Tensor:
+        """Loss of the next batch, when a share of the hours has passed."""
         ...
 
     def score(self, network: nn.Module) -> list[float]:
@@ -172,7 +172,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = task.learning_rate * warm * falling
         with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-            loss = task.loss(network)
+            loss = task.loss(network, share)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)

@@ -28,6 +28,7 @@ _SIMULATED_SECONDS = 10.0
 _FOCAL_LENGTHS = (0.5, 6.0)
 _MOST_CROPPED = 3.0
 _GRID = (0.1, 0.5, 0.9)
+_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,21 @@ class Motions:
         angles = torch.lerp(self._angles[index], self._angles[index + 1], part)
         angles = angles @ _random_axes(count, generator, self.device)
         return angles - angles.mean(1, keepdim=True)
+
+
+def divided(
+    recordings: Sequence[GyroscopeLog],
+) -> tuple[list[GyroscopeLog], list[GyroscopeLog]]:
+    """The first four fifths of each recording, and the last."""
+    used, held = [], []
+    for log in recordings:
+        end = log.times[0] + (1 - _HELD_OUT) * (log.times[-1] - log.times[0])
+        early = log.times <= end
+        if min(early.sum(), (~early).sum()) < 2:
+            raise OptionError("The gyroscope recording is too short to be divided.")
+        used.append(GyroscopeLog(log.times[early], log.rates[early]))
+        held.append(GyroscopeLog(log.times[~early], log.rates[~early]))
+    return used, held
 
 
 def random_cameras(

@@ -33,10 +33,14 @@ _MARGIN = 48
 _CHUNK_CPU = 1 << 15
 _LEAVES_POOL = 32
 _LEAVES_SIDE = 512
+# Crops, each turned or flipped, between two new pictures.
+_CROPS_OF_LEAVES = 8
+
+# Focal length of a blur that is the same everywhere, sides of the picture.
+_LONG = 100.0
 
 _AT_REST = 0.08
 _GREY = 0.1
-_LINEAR = 0.25
 _OVEREXPOSED = 0.3
 _COMPRESSED = 0.4
 _FROM_LEAVES = 0.15
@@ -82,6 +86,12 @@ class Synthesis:
         Poses of each motion.
     seed : int
         The same seed gives the same pairs on the same device.
+    most : float
+        Largest extent, px.
+    uniform : bool
+        Whether the blur is the same all over each picture, as in a small part of a large one.
+    linear : float
+        Share of the pairs whose camera has no response: light adds up in the values as they are.
     """
 
     def __init__(
@@ -92,15 +102,20 @@ class Synthesis:
         size: int = 256,
         poses: int = 25,
         seed: int = 0,
+        most: float = MAX_EXTENT,
+        uniform: bool = False,
+        linear: float = 0.25,
     ) -> None:
         self._images, self._motions = list(images), motions
         self._size, self._poses, self._seed = size, poses, seed
+        self._most, self._uniform_blur, self._linear = most, uniform, linear
         self.device = motions.device
         self._choices = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._leaves: list[Tensor] = []
+        self._crops_left = 0
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def batch(self, count: int) -> Pairs:
         """`count` new pairs."""
         rotations, focal, centre = self._random_motions(count)
@@ -128,7 +143,16 @@ class Synthesis:
     def reseeded(self, number: int) -> Synthesis:
         """Another source of the same kind, its pairs independent of this one's."""
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
-        return Synthesis(self._images, self._motions, size=self._size, poses=self._poses, seed=seed)
+        return Synthesis(
+            self._images,
+            self._motions,
+            size=self._size,
+            poses=self._poses,
+            seed=seed,
+            most=self._most,
+            uniform=self._uniform_blur,
+            linear=self._linear,
+        )
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self._generator, device=self.device)
@@ -137,7 +161,11 @@ class Synthesis:
         shape = (self._size, self._size)
         focal, centre = random_cameras(count, shape, self._generator, self.device)
         rotations = self._motions.sample(count, self._poses, self._generator)
-        extent = MAX_EXTENT * self._uniform(count) ** 1.5
+        if self._uniform_blur:  # so long a lens that rotations are shifts
+            focal = torch.full_like(focal, _LONG * self._size)
+            centre = torch.full_like(centre, self._size / 2)
+            rotations = rotations * rotations.new_tensor([1.0, 1.0, 0.0])
+        extent = self._most * self._uniform(count) ** 1.5
         extent[self._uniform(count) < _AT_REST] = 0
         directions = rays(grid_points(shape, self.device), focal, centre)
         return with_extents(rotations, directions, focal, extent), focal, centre
@@ -152,13 +180,17 @@ class Synthesis:
         for chosen, source in ((leaves, self._leaves), (~leaves, self._images)):
             if chosen.any():
                 if source is self._leaves:
-                    self._renew_leaves()
+                    self._renew_leaves(int(chosen.sum()))
                 crops = random_crops(source, int(chosen.sum()), side, self._choices)
                 scenes[torch.from_numpy(chosen)] = crops
         return scenes
 
-    def _renew_leaves(self) -> None:
-        """Replace one picture of the pool; many crops of each are taken."""
+    def _renew_leaves(self, crops: int) -> None:
+        """Replace a picture of the pool once in a while: to draw one takes as long as pairs do."""
+        self._crops_left -= crops
+        if self._leaves and self._crops_left > 0:
+            return
+        self._crops_left = _CROPS_OF_LEAVES
         picture = dead_leaves(max(_LEAVES_SIDE, self._size + 2 * _MARGIN), self._choices)
         if len(self._leaves) == _LEAVES_POOL:
             self._leaves.pop(0)
@@ -171,7 +203,7 @@ class Synthesis:
         any strength.
         """
         gamma = 1.6 + self._uniform(count)
-        gamma[self._uniform(count) < _LINEAR] = 1
+        gamma[self._uniform(count) < self._linear] = 1
         levels = torch.linspace(0, 1, 256, device=self.device).expand(count, 256)
         light = _decode(levels, gamma)
         over = (self._uniform(count) < _OVEREXPOSED).float()[:, None]
@@ -266,19 +298,23 @@ def projective_blurs(
     for first in range(0, count, pairs):
         part = slice(first, first + pairs)
         source, target = images[part], result[part]
+        # What does not move is seen by all poses alike.
+        moves = not torch.equal(rotations[part], rotations[part, :1].expand_as(rotations[part]))
+        poses = rows.shape[1] if moves else 1
         for top in range(0, len(y), band):
             lines = y[top : top + band, None]
-            grid = images.new_empty(len(source), len(lines), len(x), 2)
-            for j in range(rows.shape[1]):
+            forms = images.new_empty(len(source), 3, len(lines), len(x))
+            # Planes of x and y are read as quickly as pairs, and made more quickly.
+            grid = forms[:, :2].permute(0, 2, 3, 1)
+            for j in range(poses):
                 a = rows[part, j, :, :, None, None]
-                forms = a[:, :, 0] * x + (a[:, :, 1] * lines + a[:, :, 2])
-                depth = forms[:, 2].reciprocal_()
-                torch.mul(forms[:, 0], depth, out=grid[..., 0])
-                torch.mul(forms[:, 1], depth, out=grid[..., 1])
+                torch.add(a[:, :, 0] * x, a[:, :, 1] * lines + a[:, :, 2], out=forms)
+                forms[:, :2] *= forms[:, 2:].reciprocal_()
                 target[:, :, top : top + band] += F.grid_sample(
                     source, grid, padding_mode="reflection", align_corners=True
                 )
-    return result.div_(rows.shape[1])
+        target /= poses
+    return result
 
 
 def _sampling(

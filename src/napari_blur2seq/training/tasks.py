@@ -27,7 +27,7 @@ def make_task(
     Parameters
     ----------
     network : str
-        ``"denoiser"``, ``"kernels"`` or ``"judge"``.
+        ``"denoiser"``, ``"restoration"``, ``"kernels"``, ``"trajectory"`` or ``"judge"``.
     images : Path, optional
         Folder of sharp pictures.
     development : Path, optional
@@ -42,13 +42,15 @@ def make_task(
     ImageError, TrajectoryError
         If a picture or a recording cannot be read.
     """
+    logs = [GyroscopeLog.load(path) for path in recordings]
     if network == "kernels":
         from .kernels import KernelTask
 
-        return KernelTask([GyroscopeLog.load(path) for path in recordings])
-    if network not in ("denoiser", "judge"):
+        return KernelTask(logs)
+    if network not in ("denoiser", "restoration", "trajectory", "judge"):
         raise OptionError(
-            f"There is no network {network!r} to train; choose denoiser, kernels or judge."
+            f"There is no network {network!r} to train; choose denoiser, restoration, kernels, "
+            "trajectory or judge."
         )
     if images is None:
         raise OptionError(f"The {network} learns from sharp pictures; name their folder.")
@@ -56,7 +58,15 @@ def make_task(
     if network == "judge":
         from .judging import JudgeTask
 
-        return JudgeTask(*pictures, [GyroscopeLog.load(path) for path in recordings])
+        return JudgeTask(*pictures, logs)
+    if network == "restoration":
+        from .restoration import RestorationTask
+
+        return RestorationTask(*pictures, logs)
+    if network == "trajectory":
+        from .trajectory import TrajectoryTask
+
+        return TrajectoryTask(*pictures, logs)
     from .denoiser import DenoiserTask
 
     return DenoiserTask(*pictures)

@@ -1,0 +1,264 @@
+"""End-to-end training of the restoration: the denoiser within its steps.
+
+First with the true motions. Then mostly with motions that are not quite right, as estimated
+ones are: disturbed by slow waves, or read by the kernel network from a kernel that was spoilt as
+estimated ones are. What a network is to bear must be in its training (Yang et al., *Gyro-based
+neural single image deblurring*, arXiv 2404.00916).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..estimate.curve import cosine_basis
+from ..estimate.kernel_network import KernelNetwork, rasterise
+from ..models.registry import load_kernel_network
+from ..restoration.half_quadratic import LEAST_SIGMA, estimate_noise
+from ..restoration.unrolled import UnrolledRestoration
+from ..shake import GyroscopeLog
+from .kernels import spoilt_kernels
+from .motions import Motions, displacements
+from .synthesis import Synthesis
+
+MARGIN = 26
+_EXTENT = 36.0
+_POSES = 32
+_LINEAR = 0.5
+_WAVES = 4
+# Root mean square of the waves, px.
+_DISTURBED = (0.3, 2.2)
+# Share of the hours with true motions alone; afterwards, shares of the batches.
+_TRUE_ALONE = 0.05
+_TRUE, _READ = 0.15, 0.2
+_SCORED_BY = 1.0
+_MOST_NOISE = 1.5
+# Border that a shifted patch knows nothing of, px.
+_EDGE = 4
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Patches and the motions that are true of them, displacements (B, T, 2) in px."""
+
+    sharp: Tensor
+    blurry: Tensor
+    paths: Tensor
+    sigma: Tensor
+
+
+class RestorationTask:
+    """The unrolled restoration, for `loop.train`.
+
+    Parameters
+    ----------
+    images : sequence of Tensor
+        Sharp pictures to learn from, uint8, shape (3, H, W).
+    development : sequence of Tensor
+        Others for the scores.
+    recordings : sequence of GyroscopeLog
+        For the motions, beside simulated tremor.
+    batch : int
+        Patches in a step.
+    patch : int
+        Their side, px.
+    scored : int
+        Patches of the development pictures that are scored.
+    """
+
+    name = "restoration"
+    learning_rate = 3e-4
+    autocast = True
+    scores: tuple[str, ...] = ("PSNR dB, true motion", "disturbed by 1 px", "read", "blurry")
+
+    def __init__(
+        self,
+        images: Sequence[Tensor],
+        development: Sequence[Tensor],
+        recordings: Sequence[GyroscopeLog] = (),
+        *,
+        batch: int = 4,
+        patch: int = 128,
+        scored: int = 16,
+    ) -> None:
+        self._images, self._development = images, development
+        self._recordings = recordings
+        self._batch, self._patch, self._scored = batch, patch, scored
+
+    def network(self) -> nn.Module:
+        """A new network."""
+        network = UnrolledRestoration()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+    def begin(self, seed: tuple[int, int], device: torch.device) -> None:
+        """Set where pairs are drawn; make those that are scored, with their wrong motions."""
+        self._device = device
+        self._reader = load_kernel_network().to(device)
+        motions = Motions(self._recordings, device=device)
+        number = 1_000_003 * seed[0] + seed[1]
+        self._generator = torch.Generator(device).manual_seed(number)
+        self._source = self._pairs(self._images, motions, 1 + number)
+        fixed = torch.Generator(device).manual_seed(0)
+        source = self._pairs(self._development, motions, 0)
+        self._examples = []
+        for _ in range(0, self._scored, self._batch):
+            example = _examples(source, self._batch)
+            px = torch.full_like(example.sigma, _SCORED_BY)
+            self._examples.append(
+                (
+                    example,
+                    disturbed(example.paths, px, fixed),
+                    read_again(example.paths, self._reader, fixed),
+                )
+            )
+
+    def _pairs(self, images: Sequence[Tensor], motions: Motions, seed: int) -> Synthesis:
+        return Synthesis(
+            images,
+            motions,
+            size=self._patch,
+            poses=_POSES,
+            seed=seed,
+            most=_EXTENT,
+            uniform=True,
+            linear=_LINEAR,
+        )
+
+    def loss(self, network: nn.Module, share: float) -> Tensor:
+        """Mean absolute error to the sharp patch, moved to where the restored one lies."""
+        # All but the network itself wants all digits.
+        exact = torch.autocast(self._device.type, enabled=False)
+        with torch.no_grad(), exact:
+            example = _examples(self._source, self._batch)
+            choice = float(torch.rand((), generator=self._generator, device=example.sigma.device))
+            blind = share > _TRUE_ALONE and choice > _TRUE
+            paths = example.paths
+            if blind and choice > 1 - _READ:
+                paths = read_again(paths, self._reader, self._generator)
+            elif blind:
+                low, high = _DISTURBED
+                px = torch.rand(len(paths), generator=self._generator, device=paths.device)
+                paths = disturbed(paths, low + (high - low) * px, self._generator)
+            kernels, sigma = _kernels(paths), example.sigma.clamp_min(LEAST_SIGMA)
+        restored = network(example.blurry, kernels, sigma, blind=blind, margin=MARGIN).float()
+        with exact:
+            target = moved_onto(example.sharp, restored.detach()) if blind else example.sharp
+        inner = (..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
+        result: Tensor = (restored - target)[inner].abs().mean()
+        return result
+
+    @torch.no_grad()
+    def score(self, network: nn.Module) -> list[float]:
+        """Mean PSNR over the patches, with true and with wrong motions."""
+        results = []
+        for example, wrong, read in self._examples:
+            pictures = [
+                _restored(network, example, example.paths, False),
+                *(_restored(network, example, paths, True) for paths in (wrong, read)),
+                example.blurry,
+            ]
+            results.append(torch.stack([_psnr(p.clamp(0, 1), example.sharp) for p in pictures]))
+        values: list[float] = torch.cat(results, 1).mean(1).tolist()
+        return values
+
+
+def _examples(source: Synthesis, count: int) -> _Examples:
+    pairs = source.batch(count)
+    middle = torch.zeros(count, 1, 2, device=pairs.sharp.device)
+    paths = displacements(pairs.rotations, middle, pairs.focal_length)[:, :, 0]
+    estimates = torch.tensor([estimate_noise(picture) for picture in pairs.blurry])
+    # Fine texture all over a patch looks like noise; all over a picture there is none.
+    most = _MOST_NOISE * pairs.noise + LEAST_SIGMA
+    return _Examples(
+        pairs.sharp,
+        pairs.blurry,
+        paths - paths.mean(1, keepdim=True),
+        torch.minimum(estimates.to(most), most),
+    )
+
+
+def _kernels(paths: Tensor) -> Tensor:
+    weights = paths.new_full(paths.shape[:2], 1 / paths.shape[1])
+    paths = paths.clamp(1 - MARGIN, MARGIN - 1)
+    return rasterise(paths, weights, paths.new_ones(len(paths)), 2 * MARGIN + 1)
+
+
+def _restored(network: nn.Module, example: _Examples, paths: Tensor, blind: bool) -> Tensor:
+    kernels, sigma = _kernels(paths), example.sigma.clamp_min(LEAST_SIGMA)
+    restored: Tensor = network(example.blurry, kernels, sigma, blind=blind, margin=MARGIN)
+    return restored
+
+
+def disturbed(paths: Tensor, px: Tensor, generator: torch.Generator) -> Tensor:
+    """Paths with a few slow waves more, whose root mean square is `px`.
+
+    Parameters
+    ----------
+    paths : Tensor
+        Shape (B, T, 2), px.
+    px : Tensor
+        Shape (B,).
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor
+        Shape (B, T, 2).
+    """
+    orders = torch.arange(1, _WAVES + 1, device=paths.device)[:, None]
+    amounts = torch.randn(len(paths), _WAVES, 2, generator=generator, device=paths.device)
+    waves = cosine_basis(paths.shape[1], _WAVES).to(paths) @ (amounts / orders)
+    size = waves.square().sum(2).mean(1).sqrt()
+    return paths + (px / size)[:, None, None] * waves
+
+
+@torch.no_grad()
+def read_again(paths: Tensor, reader: KernelNetwork, generator: torch.Generator) -> Tensor:
+    """What the kernel network makes of the paths' kernels once they are spoilt; (B, T, 2) in px."""
+    rasters, scale = spoilt_kernels(paths, generator)
+    count = len(paths)
+    places = paths.new_zeros(count, 1, 2)
+    known = torch.ones(count, 1, dtype=torch.bool, device=paths.device)
+    curves, errors = reader(rasters[:, None], places, scale, known)
+    best = curves[torch.arange(count), errors.argmin(1)] * scale[:, None, None]
+    # Yaw moves the picture along +x, pitch along -y.
+    basis = cosine_basis(paths.shape[1], best.shape[1]).to(best)
+    return basis @ torch.stack([best[..., 1], -best[..., 0]], -1)
+
+
+@torch.no_grad()
+def moved_onto(sharp: Tensor, restored: Tensor, rounds: int = 2) -> Tensor:
+    """Sharp patches (B, C, H, W) shifted to where they fit the restored ones best (Gauss-Newton).
+
+    A wrong motion restores the scene at another place, which is no error.
+    """
+    height, width = sharp.shape[-2:]
+    identity = torch.eye(2, 3, device=sharp.device).expand(len(sharp), 2, 3)
+    half = sharp.new_tensor([2 / width, 2 / height])
+    inner = (..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
+    shift = sharp.new_zeros(len(sharp), 2)
+    moved = sharp
+    for _ in range(rounds):
+        dy, dx = torch.gradient(moved, dim=(-2, -1))
+        slopes = torch.stack([dx[inner], dy[inner]], 1).flatten(2)
+        missing = (restored - moved)[inner].flatten(1)
+        normal = slopes @ slopes.transpose(1, 2) + 1e-3 * torch.eye(2, device=sharp.device)
+        shift = shift + torch.linalg.solve(normal, slopes @ missing[..., None])[..., 0]
+        shift = shift.clamp(-_EDGE + 1, _EDGE - 1)
+        theta = torch.cat([identity[..., :2], (shift * half)[..., None]], 2)
+        grid = F.affine_grid(theta, list(sharp.shape), align_corners=False)
+        moved = F.grid_sample(sharp, grid, "bicubic", "border", align_corners=False)
+    return moved
+
+
+def _psnr(picture: Tensor, sharp: Tensor) -> Tensor:
+    """In dB, shape (B,), once aligned and without the edge."""
+    inner = (..., slice(2 * _EDGE, -2 * _EDGE), slice(2 * _EDGE, -2 * _EDGE))
+    error = (moved_onto(picture, sharp) - sharp)[inner].square().flatten(1).mean(1)
+    return -10 / math.log(10) * error.clamp_min(1e-6).log()
