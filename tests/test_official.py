@@ -336,18 +336,6 @@ def test_refinement_is_on_top_and_only_when_asked_for(picture, weights, result):
     assert b2s.pipeline.Options().refine and b2s.pipeline.Options(refine=True).refine
 
 
-def test_fused_convolutions_give_the_same(restoration_network):
-    block = restoration_network.p.m_down1[0]
-    x = torch.randn(1, 64, 24, 40, generator=torch.Generator().manual_seed(0))
-    with torch.enable_grad():  # for which there are no fused ones
-        expected = block(x)
-    with torch.no_grad():
-        torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
-        block.double()
-        torch.testing.assert_close(block(x.double()).float(), expected, atol=1e-5, rtol=1e-5)
-        block.float()
-
-
 def restored(network, image, trajectory):
     """What the network gives for one picture, (3, H, W)."""
     rotations = torch.tensor(trajectory.rotations)[None]

@@ -174,29 +174,8 @@ class _ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self._fused(x) if _can_fuse(x) else self.res(x).add_(x)
+        result: Tensor = self.res(x).add_(x)
         return result
-
-    def _fused(self, x: Tensor) -> Tensor:
-        """The same, threshold and sum made while what the convolutions give is in the cache."""
-        fused = torch.ops.mkldnn._convolution_pointwise
-        shape = ([1, 1], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
-        inner = fused(x, self.res[0].weight, None, *shape, "relu", [], "")
-        result: Tensor = fused.binary(
-            inner, x, self.res[2].weight, None, *shape, "add", None, None, [], None
-        )
-        return result
-
-
-def _can_fuse(x: Tensor) -> bool:
-    """Whether this build of PyTorch has oneDNN's fused convolutions, and they can be used here."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
 
 
 def _halving(fine: int, coarse: int) -> nn.Sequential:
