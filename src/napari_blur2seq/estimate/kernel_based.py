@@ -57,6 +57,9 @@ _CONVINCING = 1.0
 _MOST_LOSS = 3.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 0.5, 1.5
+# dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
+# as alike as it was taken for when the kernels were found.
+_WIDER = 0.3
 # Path error of another motion, as a share of that of no motion.
 _UNLIKE = 0.4
 _EDGE_WEIGHT = 2e-3
@@ -239,7 +242,7 @@ def estimate_steps(
         best = max(first, key=lambda h: h.verdict.score)
         far = view.with_longer_lens()
         seen = yield from judged(best.start, best.curve, 0.18, 0.185, far)
-        if seen.verdict.score > best.verdict.score:
+        if seen.verdict.score > best.verdict.score - _WIDER:
             view, fine, camera = far, fine.with_longer_lens(), longer(camera)
             again = [h for h in first if h is not best]
             first = [seen]

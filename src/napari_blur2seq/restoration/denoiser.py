@@ -71,7 +71,8 @@ class Denoiser(nn.Module):
             Shape ``(B, 3, H, W)``, range about [0, 1]; any size.
         sigma : Tensor or float
             Standard deviation of the noise in the units of the image: one number,
-            shape ``(B,)``, or ``(B, 1, H, W)`` where it is not the same everywhere.
+            shape ``(B,)`` or ``(B, 1, 1, 1)``, or ``(B, 1, H, W)`` where it is not the same
+            everywhere.
 
         Returns
         -------
@@ -83,7 +84,7 @@ class Denoiser(nn.Module):
         padded = F.pad(image, (0, right, 0, bottom), mode="replicate")
         x = F.pixel_unshuffle(padded, 2)
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        if level.ndim == 4:
+        if level.ndim == 4 and level.shape[-2:] == image.shape[-2:]:
             level = F.avg_pool2d(F.pad(level, (0, right, 0, bottom), mode="replicate"), 2)
         else:
             level = level.reshape(-1, 1, 1, 1)
