@@ -84,7 +84,10 @@ class TrajectoryTask:
 
     def loss(self, network: nn.Module, share: float) -> Tensor:
         """Distance of the best hypothesis, a little of all, and of the expected errors."""
-        pairs = self._source.batch(self._batch)
+        # All but the network itself wants all digits.
+        exact = torch.autocast(self._device.type, enabled=False)
+        with exact:
+            pairs = self._source.batch(self._batch)
         blurry, focal, centre = pairs.blurry, pairs.focal_length, pairs.principal_point
         scale = 1.0
         if float(torch.rand((), generator=self._generator, device=self._device)) < 0.5:
@@ -93,7 +96,7 @@ class TrajectoryTask:
             # The first of two pixels lies a quarter of the new one's side before its middle.
             focal, centre = scale * focal, scale * centre - 0.25
         curves, expected = network(blurry, focal, centre)
-        with torch.autocast(self._device.type, enabled=False):  # all digits are wanted
+        with exact:
             truth, points = self._true_paths(pairs)
             paths = predicted_paths(curves / scale, points, pairs.focal_length, _POSES)
             far = truth.square().sum(-1).amax((1, 2)).sqrt()
