@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 import napari_blur2seq as b2s
 from napari_blur2seq.motion_blur import local_kernels
-from napari_blur2seq.shake import GyroscopeLog
+from napari_blur2seq.shake import GyroscopeLog, simulate_tremor
 
 EXTENTS = (5, 10, 15, 8, 30, 12, 20, 40)
 NOISE = 0.01
 LARGEST = 640
+LONG_LENS = 3900.0
+LONG_LENS_EXTENTS = (12, 18, 25, 32, 40, 60, 80, 15)
+GREY_EXTENTS = (11, 15, 19, 23, 12, 17, 21, 26)
 
 
 def pairs(
@@ -51,6 +54,60 @@ def pairs(
     return made
 
 
+def long_lens_pairs(
+    data: Path, count: int | None
+) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
+    """The same of larger pictures through a long lens, little noise, extents up to 80 px."""
+    from skimage.io import imread
+
+    log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
+    generator = np.random.default_rng(7)
+    made = []
+    for i, path in enumerate(sorted((data / "dev_sharp").glob("sun*.png"))[:count]):
+        sharp = imread(path)[..., :3]
+        extent = LONG_LENS_EXTENTS[i % len(LONG_LENS_EXTENTS)]
+        if i % 2:
+            trajectory = log.random_trajectory(
+                generator,
+                sharp.shape,
+                exposure=generator.uniform(0.1, 0.3),
+                focal_length=LONG_LENS,
+                extent=extent,
+            )
+        else:
+            trajectory = simulate_tremor(
+                sharp.shape, extent=extent, seed=i + 11, focal_length=LONG_LENS, exposure=0.3
+            )
+        trajectory = trajectory.resample(200)
+        blurry = b2s.blur(sharp, trajectory, noise=0.004, seed=i)
+        made.append((path.stem, sharp, blurry, trajectory))
+    return made
+
+
+def grey_pairs(
+    data: Path, count: int | None
+) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
+    """The same of grey pictures of 255 x 255 px, blurred alike all over by simulated tremor."""
+    from skimage.io import imread
+
+    made = []
+    for i, path in enumerate(sorted((data / "dev_sharp").glob("bsd*.png"))[:count]):
+        sharp = imread(path)[20:275, 20:275, :3].mean(-1).round().astype(np.uint8)
+        trajectory = simulate_tremor(
+            sharp.shape,
+            extent=GREY_EXTENTS[i % len(GREY_EXTENTS)],
+            seed=i + 31,
+            focal_length=20000.0,
+            exposure=0.4,
+        ).resample(200)
+        blurry = b2s.blur(sharp, trajectory, noise=0.005, seed=i)
+        made.append((path.stem, sharp, blurry, trajectory))
+    return made
+
+
+PAIRS = {"gyroscope": pairs, "long-lens": long_lens_pairs, "grey": grey_pairs}
+
+
 def classical(
     name: str, blurry: NDArray[np.uint8], trajectory: b2s.Trajectory
 ) -> NDArray[np.float64]:
@@ -59,24 +116,24 @@ def classical(
 
     height, width = trajectory.image_shape
     kernel = local_kernels(trajectory, [[width / 2, height / 2]])[0]
-    image = blurry / 255.0
+    image = np.atleast_3d(blurry / 255.0)
     channels = []
-    for c in range(3):
+    for c in range(image.shape[-1]):
         if name == "Richardson-Lucy":
             channels.append(richardson_lucy(image[..., c], kernel, num_iter=20))
         else:
             channels.append(unsupervised_wiener(image[..., c], kernel, rng=0)[0])
-    return np.clip(np.stack(channels, -1), 0, 1)
+    return np.clip(np.stack(channels, -1), 0, 1).reshape(blurry.shape)
 
 
-def quality(data: Path, count: int | None) -> None:
+def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
     """Print PSNR, SSIM and path error of every method."""
     from napari_blur2seq.models import registry
 
     priors = ["sparse"] + (["learned"] if registry.available("denoiser") else [])
     rows: list[dict[str, float]] = []
     names: list[str] = []
-    for name, sharp, blurry, trajectory in pairs(data, count):
+    for name, sharp, blurry, trajectory in PAIRS[which](data, count):
         pictures: dict[str, NDArray[np.generic]] = {"untouched": blurry}
         for method in ("Richardson-Lucy", "unsupervised Wiener"):
             pictures[f"{method}, true mean kernel"] = classical(method, blurry, trajectory)
@@ -84,7 +141,8 @@ def quality(data: Path, count: int | None) -> None:
             pictures[f"restore, true trajectory, {prior}"] = b2s.restore(
                 blurry, trajectory, prior=prior
             )
-        focal_length = sharp.shape[1]
+        # With a phone's lens it is told, otherwise it must be guessed.
+        focal_length = sharp.shape[1] if which == "gyroscope" else None
         first = b2s.deblur(blurry, focal_length=focal_length, refine=False)
         result = b2s.deblur(blurry, focal_length=focal_length)
         pictures["deblur without refinement"] = first.sharp
@@ -232,7 +290,6 @@ def speed() -> None:
     from skimage.transform import resize
 
     from napari_blur2seq.motion_blur import MotionBlur
-    from napari_blur2seq.shake import simulate_tremor
 
     print(f"\n{torch.get_num_threads()} threads")
     trajectory = simulate_tremor((1024, 1024), extent=20.0)
@@ -283,8 +340,6 @@ def peak(height: int, width: int, channels: int) -> None:
     from skimage.data import astronaut
     from skimage.transform import resize
 
-    from napari_blur2seq.shake import simulate_tremor
-
     sharp = resize(
         astronaut()[..., :channels].squeeze(), (height, width), order=1, anti_aliasing=False
     )
@@ -308,7 +363,6 @@ def event_loop(side: int) -> None:
     from skimage.transform import resize
 
     from napari_blur2seq._qt.deblur_widget import DeblurWidget
-    from napari_blur2seq.shake import simulate_tremor
 
     sharp = (resize(astronaut(), (side, side), order=3) * 255).round().astype(np.uint8)
     blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=20.0, seed=3), noise=NOISE)
@@ -348,7 +402,6 @@ def view() -> None:
     from napari_blur2seq.pipeline import Options
     from napari_blur2seq.preview import preview_steps
     from napari_blur2seq.progress import run
-    from napari_blur2seq.shake import simulate_tremor
 
     sharp = (resize(astronaut(), (600, 800), order=3) * 255).round().astype(np.uint8)
     blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=15.0, seed=3), noise=NOISE)
@@ -363,6 +416,7 @@ def view() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--pairs", choices=list(PAIRS), default="gyroscope")
     parser.add_argument("--images", type=int, help="only the first pictures")
     parser.add_argument(
         "--only",
@@ -377,7 +431,7 @@ if __name__ == "__main__":
         peak(*arguments.peak)
         sys.exit()
     if arguments.only in (None, "quality"):
-        quality(arguments.data, arguments.images)
+        quality(arguments.data, arguments.images, arguments.pairs)
     if arguments.only in (None, "refinement"):
         refinement(arguments.data, arguments.images)
     if arguments.only == "tolerance":
