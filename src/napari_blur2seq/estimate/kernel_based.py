@@ -271,7 +271,9 @@ def estimate_steps(
         hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.03, end, middle)))
     chosen = max(hypotheses, key=lambda h: standing(h, middle))
     motion = _dense(chosen.curve, fine.camera)
-    convincing = chosen.agreement(first, finer, fine.camera) >= _CONVINCING
+    # All find the same in a picture that is sharp already.
+    long = motion.extent >= _LEAST_TRACED
+    convincing = long and chosen.agreement(first, finer, fine.camera) >= _CONVINCING
     least = -_MOST_LOSS if convincing else _LEAST_GAIN
     moves = motion.extent > 0 and chosen.verdict.gain > least
     # The same motion found in another way.
