@@ -31,10 +31,12 @@ LONG_LENS_EXTENTS = (12, 18, 25, 32, 40, 60, 80, 15)
 GREY_EXTENTS = (11, 15, 19, 23, 12, 17, 21, 26)
 
 
-def pairs(
-    data: Path, count: int | None
-) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
-    """Name, sharp picture, shaken picture and true trajectory."""
+# Name, sharp picture, shaken picture and true trajectory.
+Pairs = list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]
+
+
+def pairs(data: Path, count: int | None) -> Pairs:
+    """Pictures shaken by a recording, as through a phone's lens."""
     from skimage.io import imread
 
     log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
@@ -54,9 +56,7 @@ def pairs(
     return made
 
 
-def long_lens_pairs(
-    data: Path, count: int | None
-) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
+def long_lens_pairs(data: Path, count: int | None) -> Pairs:
     """The same of larger pictures through a long lens, little noise, extents up to 80 px."""
     from skimage.io import imread
 
@@ -84,9 +84,7 @@ def long_lens_pairs(
     return made
 
 
-def grey_pairs(
-    data: Path, count: int | None
-) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8], b2s.Trajectory]]:
+def grey_pairs(data: Path, count: int | None) -> Pairs:
     """The same of grey pictures of 255 x 255 px, blurred alike all over by simulated tremor."""
     from skimage.io import imread
 
@@ -141,8 +139,8 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
             pictures[f"restore, true trajectory, {prior}"] = b2s.restore(
                 blurry, trajectory, prior=prior
             )
-        # With a phone's lens it is told, otherwise it must be guessed.
-        focal_length = sharp.shape[1] if which == "gyroscope" else None
+        # Grey pictures are blurred alike all over, as by no lens that could be told.
+        focal_length = None if which == "grey" else trajectory.focal_length
         first = b2s.deblur(blurry, focal_length=focal_length, refine=False)
         result = b2s.deblur(blurry, focal_length=focal_length)
         pictures["deblur without refinement"] = first.sharp

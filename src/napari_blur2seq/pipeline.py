@@ -143,7 +143,8 @@ class Options:
     Attributes
     ----------
     focal_length : float, optional
-        Pixels; the longer side of the image by default.
+        Pixels; by default the longer side of the image or four times as long, whichever
+        explains the blur better (for the official model, the longer side).
     principal_point : tuple of float, optional
         ``(cx, cy)`` in pixels; ``(width / 2, height / 2)`` by default.
     n_poses : int
@@ -539,7 +540,8 @@ def deblur(
         Shape (H, W), (H, W, 3) or (H, W, 4); uint8, uint16 or float of any range; both
         sides at least 32 px. Alpha is kept as it is.
     focal_length : float, optional
-        In pixels; the longer side of the image by default.
+        In pixels; by default the longer side of the image or four times as long, whichever
+        explains the blur better.
     refine : bool, optional
         Refine the estimated trajectory: see `refine`. True by default, but for the official model,
         whose results stay those of its networks unless this is asked for.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -103,12 +103,7 @@ def uniform_kernel(
         seen = torch.stack(differences(picture))
         weight = _EDGE_WEIGHT
         for _ in range(_ROUNDS):
-            shape = (picture.shape[0], picture.shape[1])
-            transfer = transfer_functions(kernel[None], shape)
-            # The threshold falls as the edges' does.
-            dark = start.dark * weight / _EDGE_WEIGHT
-            latent = sharp_edges(picture[None], transfer, weight, dark)[0]
-            kernel = _least_squares(latent, valid, seen, kernel, transfer, start.ridge, start.edges)
+            kernel = _improved(kernel, picture, valid, seen, start, weight)
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
             if _extent(kernel) >= side - 1 and side + 4 <= limit:
@@ -116,14 +111,10 @@ def uniform_kernel(
             done += 2.0**-level / total
             yield min(done, 1.0), kernel
         kernel = _recentred(kernel, kernel.shape[0])
-    shape = (picture.shape[0], picture.shape[1])
     for share in np.linspace(0, 1, _LAST_ROUNDS):
         weight = _between(_LAST_EDGE_WEIGHTS, share)
-        lower = _between((start.ridge, _LAST_RIDGE), share)
-        transfer = transfer_functions(kernel[None], shape)
-        dark = start.dark * weight / _EDGE_WEIGHT
-        latent = sharp_edges(picture[None], transfer, weight, dark)[0]
-        kernel = _least_squares(latent, valid, seen, kernel, transfer, lower, _LAST_EDGES)
+        lower = replace(start, ridge=_between((start.ridge, _LAST_RIDGE), share), edges=_LAST_EDGES)
+        kernel = _improved(kernel, picture, valid, seen, lower, weight)
         done += 1 / total
         yield min(done, 1.0), kernel
     yield 1.0, _recentred(kernel, kernel.shape[0])
@@ -153,32 +144,31 @@ def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
     return periodic(F.pad(image[None], pads, mode="replicate")[0], ring)
 
 
-def _least_squares(
-    latent: Tensor,
-    valid: Tensor,
-    seen: Tensor,
-    kernel: Tensor,
-    transfer: Tensor,
-    ridge: float,
-    edges: float,
+def _improved(
+    kernel: Tensor, picture: Tensor, valid: Tensor, seen: Tensor, start: Start, weight: float
 ) -> Tensor:
-    """Kernel from the gradients `seen` where `valid`.
+    """One round: a latent image by the kernel, and the next kernel by least squares.
 
-    Elsewhere they are what the last kernel makes of the latent image: taken for zero, they would
+    The picture's gradients are those `seen` where `valid`. Elsewhere they are what the last
+    kernel makes of the latent image: taken for zero, they would
     contradict the edges whose blur reaches there (missing data, as in expectation maximisation).
     """
-    size = kernel.shape[0]
+    size, shape = kernel.shape[0], (picture.shape[0], picture.shape[1])
+    transfer = transfer_functions(kernel[None], shape)
+    # The threshold falls as the edges' does.
+    dark = start.dark * weight / _EDGE_WEIGHT
+    latent = sharp_edges(picture[None], transfer, weight, dark)[0]
     gradients = torch.stack(differences(latent))
     length = gradients.square().sum(0).sqrt()
-    strong = strongest(length * valid, int(edges * size * max(latent.shape)))
+    strong = strongest(length * valid, int(start.edges * size * max(shape)))
     weakest = length.masked_fill(~strong, math.inf).min()
     spectrum = rfft2(gradients * (strong | ((valid == 0) & (length >= weakest))))
-    predicted = irfft2(spectrum * transfer, s=latent.shape)
+    predicted = irfft2(spectrum * transfer, s=shape)
     fx, fy = spectrum
     spectra = rfft2(torch.where(valid > 0, seen, predicted))
     power = fx.abs().square() + fy.abs().square()
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
-    raw = irfft2(cross / (power + ridge * power.mean()), s=latent.shape)
+    raw = irfft2(cross / (power + start.ridge * power.mean()), s=shape)
     return _cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])
 
 
