@@ -14,12 +14,12 @@ unexplained, and how unlike a photograph the result is,
 
 The norm ratio is smallest for pictures of few, sharp edges, and a wrong trajectory adds ringing
 (Krishnan, Tay and Fergus, *Blind deconvolution using a normalized sparsity measure*, CVPR
-2011). It is biased towards short motions, though. `Verdict.score` weighs both.
+2011). It is biased towards short motions, though, which the likelihood of the picture's power
+spectrum is not (see `spectrum`). `Verdict.score` weighs all three.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,11 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..fourier import differences
-from ..motion_blur import MotionBlur
-from ..progress import Progress, Steps
-from ..restoration.half_quadratic import restore_steps
-from ..restoration.sparse import SparseGradientPrior
-from ..trajectory import Trajectory
 
 CELL = 16
 # The quick restoration is part of what the network has learned to read.
@@ -41,6 +36,8 @@ LEAST_NOISE = 0.01
 _LOG_ERROR = -6.0
 # dB; 3 to 8 choose alike.
 COST_WEIGHT = 5.0
+# dB for a hundredth; 0.1 to 0.2 choose alike.
+LIKELIHOOD_WEIGHT = 0.15
 
 
 class Judge(nn.Module):
@@ -107,50 +104,18 @@ class Verdict:
         In PSNR over the blurry picture, dB, of a quick restoration.
     cost : float
         The classical cost.
+    likelihood : float
+        Of the power spectrum, in hundredths; see `spectrum.Spectrum.likelihood`.
     """
 
     gain: float
     cost: float
+    likelihood: float
 
     @property
     def score(self) -> float:
         """Of several trajectories of one picture, the best has the highest."""
-        return self.gain - COST_WEIGHT * self.cost
-
-
-def verdict_steps(grey: Tensor, trajectory: Trajectory, noise: float) -> Steps[Verdict]:
-    """Judge a trajectory.
-
-    Parameters
-    ----------
-    grey : Tensor
-        Shape (1, H, W), range [0, 1], at least 32 px a side.
-    trajectory : Trajectory
-        Hypothesis.
-    noise : float
-        Standard deviation of the noise.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    Verdict
-    """
-    prior = SparseGradientPrior(power=POWER, rounds=ROUNDS, iterations=ITERATIONS)
-    # Real pictures have errors other than noise.
-    assumed = max(noise, LEAST_NOISE)
-    restored = yield from restore_steps(grey, trajectory, prior, noise=2 * assumed)
-    residual = MotionBlur(trajectory, grey.device)(restored[None])[0] - grey
-    yield Progress("estimate", 1.0, "Judging a trajectory")
-    height, width = (length // CELL * CELL for length in grey.shape[-2:])
-    pictures = [p[None, :, :height, :width] for p in (grey, restored, residual)]
-    with torch.no_grad():
-        ratio = log_ratio(shipped_judge()(*pictures, torch.tensor([max(noise, 1 / 500)])))
-    unexplained = residual[:, 12:-12, 12:-12].square().mean() + assumed**2
-    cost = unexplained.log() + 3 * norm_ratio(restored[:, 8:-7, 8:-7]).log()
-    return Verdict(-10 / math.log(10) * float(ratio), float(cost))
+        return self.gain - COST_WEIGHT * self.cost + LIKELIHOOD_WEIGHT * self.likelihood
 
 
 @cache

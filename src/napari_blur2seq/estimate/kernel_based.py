@@ -1,11 +1,12 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
 1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
-   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`). Beside them
-   or in their place, what a network reads from the picture itself (`picture_network`).
+   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`), made finer
+   by the picture's power spectrum (`spectrum`). Beside them or in their place, what a network
+   reads from the picture itself (`picture_network`).
 2. Rotations, roll included, that join the quadrants (`quadrants`).
 3. The best of all these (`judge`), fitted to the correlations of overlapping
-   regions (`regions`).
+   regions (`regions`) and to the power spectrum again.
 4. The best of what is now there; no motion if it is not expected to make the picture better.
 """
 
@@ -23,11 +24,13 @@ from ..metrics import path_error
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
-from .judge import Verdict, verdict_steps
+from .judge import Verdict
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
+from .sample import verdict_steps
+from .spectrum import fit_to_spectrum
 from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
 
@@ -47,8 +50,9 @@ DENSE = 64
 _COMPARED = 32
 # Extent in px of the shortest motion whose kernel is worth following point by point.
 _LEAST_TRACED = 8
-# Kernels are found and curves judged in a smaller picture than the last fit's.
-_START_PIXELS = 300_000
+# The kernels of quadrants are found in a smaller picture than that of the whole, whose details
+# decide how sharp the result is.
+_QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
 # dB: what is expected to gain less is not worth the risk, unless as many other starts found the
 # same motion, and the loss that is foretold is not larger.
@@ -96,8 +100,8 @@ class _Hypothesis:
     curve: Tensor
     verdict: Verdict
 
-    def agreement(self, others: list[_Hypothesis], factor: float, camera: Camera) -> float:
-        """How many other starts, in pictures `factor` times smaller, found about the same motion.
+    def agreement(self, others: list[_Hypothesis], camera: Camera) -> float:
+        """How many other starts found about the same motion.
 
         Each counts for less, the more it differs.
         """
@@ -107,7 +111,7 @@ class _Hypothesis:
         found: dict[int, float] = {}
         for other in others:
             if other.start != self.start and unlike > 0:
-                seen = _dense(other.curve * factor, camera).resample(_COMPARED)
+                seen = _dense(other.curve, camera).resample(_COMPARED)
                 near = 1 - path_error(motion, seen) / unlike
                 found[other.start] = max(near, found.get(other.start, 0.0))
         return sum(found.values())
@@ -116,8 +120,8 @@ class _Hypothesis:
 def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
     trajectory = _dense(curve, view.camera)
     if trajectory.extent > 0.6 * min(view.grey.shape):
-        return Verdict(-math.inf, math.inf)
-    return (yield from verdict_steps(view.grey[None], trajectory, view.noise))
+        return Verdict(-math.inf, math.inf, 0.0)
+    return (yield from verdict_steps(view, trajectory))
 
 
 def _dense(curve: Tensor, camera: Camera) -> Trajectory:
@@ -179,6 +183,11 @@ def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
     return curve
 
 
+def _fit_steps(view: View, curve: Tensor) -> Steps[Tensor]:
+    fitting = fit_to_spectrum(view, curve)
+    return (yield from announced(fitting, "estimate", 0, 1, "Fitting to the power spectrum"))
+
+
 def estimate_steps(
     image: Tensor,
     camera: Camera,
@@ -210,83 +219,83 @@ def estimate_steps(
     Estimate
     """
     image = image.cpu()
-    view = View.of(image, camera, _START_PIXELS)
-    fine = View.of(image, camera, FINE_PIXELS)
-    finer = fine.camera.focal_length / view.camera.focal_length
+    view = View.of(image, camera, FINE_PIXELS)
 
-    def judged(
-        start: int, curve: Tensor, begin: float, end: float, where: View
-    ) -> Steps[_Hypothesis]:
-        judging = _verdict_steps(where, curve)
+    def judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
+        judging = _verdict_steps(view, curve)
         verdict = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
         return _Hypothesis(start, curve, verdict)
 
     # The shares of the work are as measured.
-    first: list[_Hypothesis] = []
+    found: list[_Hypothesis] = []
     for i, start in enumerate(WHOLE_STARTS if kernels else ()):
-        begin = 0.045 * i
-        kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.04)
+        begin = 0.1 * i
+        kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.07)
         # The network knows what motions look like, the trace keeps what this one is like:
         # of a short motion, that is mostly noise.
         curves = [network_curve(kernel)]
         if _dense(curves[0], view.camera).extent >= _LEAST_TRACED:
             curves.append(trace_kernel(kernel))
+        fitting = _fit_steps(view, curves[-1])
+        curves.append((yield from within(fitting, begin + 0.07, begin + 0.09)))
         for j, curve in enumerate(curves):
-            now = begin + 0.04 + 0.0025 * j
-            first.append((yield from judged(i, curve, now, now + 0.0025, view)))
+            now = begin + 0.09 + 0.003 * j
+            found.append((yield from judged(i, curve, now, now + 0.003)))
     if network is not None:
-        read, _ = picture_curves(network, reduced(image, _START_PIXELS)[0], view.camera)
+        read, _ = picture_curves(network, reduced(image, FINE_PIXELS)[0], view.camera)
         for i, curve in enumerate(read):
-            first.append((yield from judged(_READ + i, curve, 0.175, 0.18, view)))
+            found.append((yield from judged(_READ + i, curve, 0.4, 0.41)))
     if not focal_length_known:
-        best = max(first, key=lambda h: h.verdict.score)
-        far = view.with_longer_lens()
-        seen = yield from judged(best.start, best.curve, 0.18, 0.185, far)
+        best = max(found, key=lambda h: h.verdict.score)
+        wide = view
+        view = view.with_longer_lens()
+        seen = yield from judged(best.start, best.curve, 0.41, 0.42)
         if seen.verdict.score > best.verdict.score - _WIDER:
-            view, fine, camera = far, fine.with_longer_lens(), longer(camera)
-            again = [h for h in first if h is not best]
-            first = [seen]
+            camera = longer(camera)
+            again = [h for h in found if h is not best]
+            found = [seen]
             for j, other in enumerate(again):
-                now = 0.185 + 0.005 * j
-                first.append((yield from judged(other.start, other.curve, now, now + 0.005, view)))
-    middle = fine.middle()
-    joined = (yield from within(_join_steps(view), 0.2, 0.52)) if kernels else []
-    for i, curve in enumerate(joined):
-        begin, end = (0.52 + 0.08 * (i + k) / len(joined) for k in (0, 1))
-        first.append((yield from judged(len(WHOLE_STARTS) + i, curve, begin, end, view)))
+                now = 0.42 + 0.005 * j
+                found.append((yield from judged(other.start, other.curve, now, now + 0.005)))
+        else:
+            view = wide
+    if kernels:
+        small = View.of(image, camera, _QUADRANT_PIXELS)
+        larger = view.camera.focal_length / small.camera.focal_length
+        for i, curve in enumerate((yield from within(_join_steps(small), 0.46, 0.66))):
+            begin = 0.66 + 0.01 * i
+            number = len(WHOLE_STARTS) + i
+            found.append((yield from judged(number, curve * larger, begin, begin + 0.01)))
 
-    def standing(hypothesis: _Hypothesis, where: View) -> float:
-        factor = where.camera.focal_length / view.camera.focal_length
-        agreement = _AGREEMENT * hypothesis.agreement(first, factor, where.camera)
+    def standing(hypothesis: _Hypothesis) -> float:
+        agreement = _AGREEMENT * hypothesis.agreement(found, view.camera)
         return hypothesis.verdict.score + min(agreement, _MOST_AGREEMENT)
 
-    first.sort(key=lambda h: -standing(h, view))
-    best = first[0]
-    hypotheses = [(yield from judged(best.start, best.curve * finer, 0.6, 0.64, middle))]
-    refined = first[:_REFINED]
-    for i, hypothesis in enumerate(refined):
-        begin, end = (0.64 + 0.36 * (i + k) / len(refined) for k in (0, 1))
-        refining = _refine_steps(fine, hypothesis.curve * finer)
-        curve = yield from within(refining, begin, end - 0.03)
-        hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.03, end, middle)))
-    chosen = max(hypotheses, key=lambda h: standing(h, middle))
-    motion = _dense(chosen.curve, fine.camera)
+    found.sort(key=lambda h: -standing(h))
+    hypotheses = found[:1]
+    for i, hypothesis in enumerate(found[:_REFINED]):
+        begin, end = (0.7 + 0.3 * (i + k) / _REFINED for k in (0, 1))
+        refining = _refine_steps(view, hypothesis.curve)
+        curve = yield from within(refining, begin, end - 0.04)
+        curve = yield from within(_fit_steps(view, curve), end - 0.04, end - 0.02)
+        hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.02, end)))
+    chosen = max(hypotheses, key=standing)
+    motion = _dense(chosen.curve, view.camera)
     # All find the same in a picture that is sharp already.
     long = motion.extent >= _LEAST_TRACED
-    convincing = long and chosen.agreement(first, finer, fine.camera) >= _CONVINCING
+    convincing = long and chosen.agreement(found, view.camera) >= _CONVINCING
     least = -_MOST_LOSS if convincing else _LEAST_GAIN
     moves = motion.extent > 0 and chosen.verdict.gain > least
     # The same motion found in another way.
-    others = [_dense(h.curve * finer, fine.camera) for h in first]
     spread = min(
-        path_error(motion, other)
-        for h, other in zip(first, others, strict=True)
-        if h.start != chosen.start or len(first) == 1
+        path_error(motion, _dense(other.curve, view.camera))
+        for other in found
+        if other.start != chosen.start or len(found) == 1
     )
-    factor = fine.camera.focal_length / camera.focal_length
+    factor = view.camera.focal_length / camera.focal_length
     candidates = [
         {
-            "extent_px": _dense(h.curve, fine.camera).extent / factor,
+            "extent_px": _dense(h.curve, view.camera).extent / factor,
             "expected_gain_db": h.verdict.gain,
         }
         for h in hypotheses

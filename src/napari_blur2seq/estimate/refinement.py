@@ -1,9 +1,10 @@
 r"""A trajectory made better by climbing: the judge's score as a function of the motion.
 
-.. math:: \max_a\; g(a) - w\,c(a) - s\,\rho(a) - p\,\|d(a) - d(a_0)\|
+.. math:: \max_a\; g(a) - w\,c(a) + v\,l(a) - s\,\rho(a) - p\,\|d(a) - d(a_0)\|
 
 over the first cosine coefficients :math:`a` of pitch, yaw and roll (see `curve`), with the gain
 :math:`g` and the cost :math:`c` of `judge`, both of a quick restoration with the motion, the
+likelihood :math:`l` of the power spectrum (`spectrum`), the
 roughness :math:`\rho`, and the distance in px from the displacements of the start. The picture
 is cut into tiles, each with the kernel of its middle, so that everything is a few Fourier
 transforms, and the gradient goes through all of them: through the restoration's steps, the
@@ -25,36 +26,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.fft import irfft2, rfft2
 
-from ..fourier import fast_size, transfer_functions
 from ..metrics import path_error
 from ..progress import Climbed, Steps, within
-from ..restoration.half_quadratic import SATURATED
-from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import cosine_basis, displacements
-from .judge import (
-    CELL,
-    COST_WEIGHT,
-    ITERATIONS,
-    LEAST_NOISE,
-    POWER,
-    ROUNDS,
-    log_ratio,
-    norm_ratio,
-    shipped_judge,
-    verdict_steps,
-)
-from .kernel_network import rasterise
+from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
+from .sample import Sample, verdict_steps
+from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View
 
 # Steps of one climb.
 _CLIMB = 30
 _TERMS = 16
 _POSES = 64
-_TILE = 160
 _RATE = 0.05
 # Roll is seen from further away than pitch and yaw.
 _ROLL_RATE = 2.0
@@ -87,37 +73,10 @@ class Objective:
     """
 
     def __init__(self, view: View, reach: float, poses: int) -> None:
-        height, width = view.grey.shape
-        self._camera, self._reach = view.camera, math.ceil(reach) + 6
-        margin = int(1.25 * self._reach) + 8
-        side = max(_TILE, 2 * self._reach)
-        inner = [min(side, length) // CELL * CELL for length in (height, width)]
-        self._size = (fast_size(inner[0] + 2 * margin), fast_size(inner[1] + 2 * margin))
-        tops, lefts = (
-            _starts(length, part) for length, part in zip((height, width), inner, strict=True)
-        )
-        self._inner = (
-            ...,
-            slice(margin, margin + inner[0]),
-            slice(margin, margin + inner[1]),
-        )
-        pictures, inside, middles = [], [], []
-        for top in tops:
-            for left in lefts:
-                y = torch.arange(top - margin, top - margin + self._size[0])
-                x = torch.arange(left - margin, left - margin + self._size[1])
-                rows, columns = y.clamp(0, height - 1), x.clamp(0, width - 1)
-                pictures.append(view.grey[rows][:, columns])
-                seen = (rows == y).float()[:, None] * (columns == x).float()
-                inside.append(seen)
-                middles.append([left + (inner[1] - 1) / 2, top + (inner[0] - 1) / 2])
-        self._observed, self._inside = torch.stack(pictures)[:, None], torch.stack(inside)[:, None]
-        self._saturated = self._observed >= SATURATED
-        self._middles = torch.tensor(middles)
-        self._noise = torch.full((len(middles),), max(view.noise, 1 / 500))
-        self._assumed = max(view.noise, LEAST_NOISE)
+        self._sample, self._camera = Sample(view, reach), view.camera
+        self._spectrum = Spectrum(view, reach)
         self._basis = cosine_basis(poses, _TERMS)
-        self._prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
+        self._rounds = FIRST_ROUNDS
 
     def __call__(self, coefficients: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
         """Score of the motion ``basis @ coefficients + rest``, and where it brings the tiles.
@@ -138,41 +97,16 @@ class Objective:
         """
         poses = self._basis @ coefficients + rest
         # Each pose is a curve of one coefficient.
-        moved = displacements(poses[:, None], torch.ones(1, 1), self._middles, self._camera)
+        moved = displacements(poses[:, None], torch.ones(1, 1), self._sample.middles, self._camera)
         moved = moved[:, 0].transpose(0, 1)
-        moved = (moved - moved.mean(1, keepdim=True)).clamp(-self._reach, self._reach)
-        weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
-        kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self._reach + 5)
-        restored, residual = self._quick_restoration(kernels)
-        pictures = [p[self._inner] for p in (self._observed, restored.clamp(0, 1), residual)]
-        logs = shipped_judge()(*pictures, self._noise)
-        # Of all tiles together.
-        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
-        unexplained = pictures[2].square().mean() + self._assumed**2
-        cost = unexplained.log() + 3 * norm_ratio(pictures[1]).log()
+        moved = moved - moved.mean(1, keepdim=True)
+        gain, cost = self._sample.score(moved)
         roughness = (coefficients.square().sum(1) * _orders().square()).sum()
         roughness = roughness / (coefficients.detach().square().sum() + 1)
-        return gain - COST_WEIGHT * cost - _ROUGHNESS * roughness, moved
-
-    def _quick_restoration(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
-        """As `judge.verdict_steps` restores, every tile with its own kernel; and the residual."""
-        transfer = transfer_functions(kernels, self._size)[:, None]
-        power = transfer.abs().square()
-        last = 2 * self._assumed
-        first = max(self._prior.known.first_sigma, last)
-        picture = self._observed
-        for k in range(ITERATIONS):
-            level = first * (last / first) ** (k / (ITERATIONS - 1))
-            residual = (self._observed - self._blurred(picture, transfer)) * self._inside
-            # Above the clipping level any value is right, as in `restore_steps`.
-            residual = torch.where(self._saturated, residual.clamp_min(0), residual)
-            correction = rfft2(residual) * transfer.conj() / (power + (last / level) ** 2)
-            picture = self._prior.denoise(picture + irfft2(correction, s=self._size), level)
-        return picture, self._blurred(picture, transfer) - self._observed
-
-    def _blurred(self, picture: Tensor, transfer: Tensor) -> Tensor:
-        blurred: Tensor = irfft2(transfer * rfft2(picture), s=self._size)
-        return blurred
+        likelihood = self._spectrum.likelihood(self._spectrum.moved(poses), self._rounds)
+        self._rounds = LATER_ROUNDS
+        score = gain - COST_WEIGHT * cost + LIKELIHOOD_WEIGHT * likelihood
+        return score - _ROUGHNESS * roughness, moved
 
 
 @dataclass(frozen=True)
@@ -300,7 +234,7 @@ def _refine_steps(
 
 
 def _seen(image: Tensor, start: Trajectory, number: int) -> _Found:
-    view = View.of(image, start.camera, FINE_PIXELS).middle()
+    view = View.of(image, start.camera, FINE_PIXELS)
     dense = start.resample(max(_POSES, len(start))).centered()
     motion = Trajectory.from_camera(dense.rotations, view.camera, dense.times)
     return _Found(number, view, motion, start)
@@ -311,7 +245,7 @@ def _score(found: _Found) -> float:
 
 
 def _judged_steps(found: _Found) -> Steps[_Found]:
-    judging = verdict_steps(found.view.grey[None], found.motion, found.view.noise)
+    judging = verdict_steps(found.view, found.motion)
     verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
     return replace(found, score=verdict.score)
 
@@ -416,11 +350,3 @@ def _moved(found: _Found, rotations: Tensor) -> _Found:
 
 def _orders() -> Tensor:
     return torch.arange(1.0, _TERMS + 1)
-
-
-def _starts(length: int, part: int) -> list[int]:
-    """Even starts of parts that leave out no more than a quarter of one."""
-    count = max(1, math.ceil((length - part / 4) / part))
-    if count == 1:
-        return [(length - part) // 2]
-    return [round(k * (length - part) / (count - 1)) for k in range(count)]

@@ -13,7 +13,6 @@ from ..restoration.half_quadratic import SATURATED, estimate_noise
 
 # A trajectory is fitted and judged in no larger picture.
 FINE_PIXELS = 700_000
-_JUDGED_SIDE = 512
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
 _LONGER = 4.0
 
@@ -66,13 +65,3 @@ class View:
         height, width = grey.shape
         camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
         return View(grey, mask, camera, self.noise)
-
-    def middle(self) -> View:
-        """At most `_JUDGED_SIDE` px a side of it."""
-        height, width = self.grey.shape
-        top, left = max(0, height - _JUDGED_SIDE) // 2, max(0, width - _JUDGED_SIDE) // 2
-        where = slice(top, height - top), slice(left, width - left)
-        cx, cy = self.camera.principal_point
-        shape = (height - 2 * top, width - 2 * left)
-        camera = Camera(self.camera.focal_length, (cx - left, cy - top), shape)
-        return View(self.grey[where], self.mask[where], camera, self.noise)

@@ -1,0 +1,179 @@
+r"""Tiles of a picture on which motions are tried: a quick restoration, and what it is worth.
+
+Each tile is restored with the kernel of its middle, so that all is a few Fourier transforms
+through which gradients go, down to the motion. The tiles are those that the judging network
+has learned to read (see `judge`); in a large picture they are spread over all of it, as roll is
+seen far from the middle only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fft import irfft2, rfft2
+
+from ..fourier import fast_size, transfer_functions
+from ..progress import Parts, Steps, announced
+from ..restoration.half_quadratic import SATURATED
+from ..restoration.sparse import SparseGradientPrior
+from ..trajectory import Trajectory
+from .judge import (
+    CELL,
+    ITERATIONS,
+    LEAST_NOISE,
+    POWER,
+    ROUNDS,
+    Verdict,
+    log_ratio,
+    norm_ratio,
+    shipped_judge,
+)
+from .kernel_network import rasterise
+from .spectrum import likelihood
+from .view import View
+
+_TILE = 160
+_MOST = 12
+_BATCH = 3
+
+# Observed and restored tiles, and what the restored ones leave unexplained.
+Pictures = tuple[Tensor, Tensor, Tensor]
+
+
+class Sample:
+    """Tiles of a picture for motions of a limited size.
+
+    Parameters
+    ----------
+    view : View
+        The picture.
+    reach : float
+        Px that a point may be displaced from its middle place.
+
+    Attributes
+    ----------
+    middles : Tensor
+        (x, y) of the tiles' middles in px, shape (N, 2).
+    """
+
+    def __init__(self, view: View, reach: float) -> None:
+        height, width = view.grey.shape
+        self.reach = math.ceil(reach) + 6
+        margin = int(1.25 * self.reach) + 8
+        side = max(_TILE, 2 * self.reach)
+        inner = [min(side, length) // CELL * CELL for length in (height, width)]
+        self._size = (fast_size(inner[0] + 2 * margin), fast_size(inner[1] + 2 * margin))
+        self._inner = (
+            ...,
+            slice(margin, margin + inner[0]),
+            slice(margin, margin + inner[1]),
+        )
+        pictures, inside, middles = [], [], []
+        tops, lefts = _starts((height, width), inner)
+        for top in tops:
+            for left in lefts:
+                y = torch.arange(top - margin, top - margin + self._size[0])
+                x = torch.arange(left - margin, left - margin + self._size[1])
+                rows, columns = y.clamp(0, height - 1), x.clamp(0, width - 1)
+                pictures.append(view.grey[rows][:, columns])
+                seen = (rows == y).float()[:, None] * (columns == x).float()
+                inside.append(seen)
+                middles.append([left + (inner[1] - 1) / 2, top + (inner[0] - 1) / 2])
+        self._observed, self._inside = torch.stack(pictures)[:, None], torch.stack(inside)[:, None]
+        self._saturated = self._observed >= SATURATED
+        self.middles = torch.tensor(middles)
+        self._noise = torch.full((len(middles),), max(view.noise, 1 / 500))
+        # Real pictures have errors other than noise.
+        self._assumed = max(view.noise, LEAST_NOISE)
+        self._prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
+
+    def score(self, moved: Tensor) -> tuple[Tensor, Tensor]:
+        """The judge's gain (dB) and the cost of a motion, differentiable.
+
+        Parameters
+        ----------
+        moved : Tensor
+            Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
+        """
+        return self._judged(self._restored(moved, slice(None)))
+
+    def score_parts(self, trajectory: Trajectory) -> Parts[tuple[float, float]]:
+        """The same numbers of a trajectory, with a pause after every few tiles."""
+        moved = torch.from_numpy(trajectory.paths(self.middles.numpy())).float().transpose(0, 1)
+        moved = moved - moved.mean(1, keepdim=True)
+        parts = []
+        for first in range(0, len(moved), _BATCH):
+            parts.append(self._restored(moved, slice(first, first + _BATCH)))
+            yield (first + _BATCH) / (len(moved) + _BATCH)
+        observed, restored, residual = (torch.cat(p) for p in zip(*parts, strict=True))
+        gain, cost = self._judged((observed, restored, residual))
+        return float(gain), float(cost)
+
+    def _restored(self, moved: Tensor, index: slice) -> Pictures:
+        moved = moved[index].clamp(-self.reach, self.reach)
+        weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
+        kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self.reach + 5)
+        transfer = transfer_functions(kernels, self._size)[:, None]
+        power = transfer.abs().square()
+        last = 2 * self._assumed
+        first = max(self._prior.known.first_sigma, last)
+        observed, inside = self._observed[index], self._inside[index]
+        saturated = self._saturated[index]
+        picture = observed
+        for k in range(ITERATIONS):
+            level = first * (last / first) ** (k / (ITERATIONS - 1))
+            residual = (observed - self._blurred(picture, transfer)) * inside
+            # Above the clipping level any value is right, as in `restore_steps`.
+            residual = torch.where(saturated, residual.clamp_min(0), residual)
+            correction = rfft2(residual) * transfer.conj() / (power + (last / level) ** 2)
+            picture = self._prior.denoise(picture + irfft2(correction, s=self._size), level)
+        residual = self._blurred(picture, transfer) - observed
+        return observed[self._inner], picture[self._inner].clamp(0, 1), residual[self._inner]
+
+    def _blurred(self, picture: Tensor, transfer: Tensor) -> Tensor:
+        blurred: Tensor = irfft2(transfer * rfft2(picture), s=self._size)
+        return blurred
+
+    def _judged(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
+        _, restored, residual = pictures
+        logs = shipped_judge()(*pictures, self._noise)
+        # Of all tiles together.
+        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
+        unexplained = residual.square().mean() + self._assumed**2
+        return gain, unexplained.log() + 3 * norm_ratio(restored).log()
+
+
+def verdict_steps(view: View, trajectory: Trajectory) -> Steps[Verdict]:
+    """Judge a trajectory of a picture.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Verdict
+    """
+    reach = float(np.abs(trajectory.paths(trajectory.grid())).max())
+    judging = Sample(view, reach).score_parts(trajectory)
+    gain, cost = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
+    return Verdict(gain, cost, likelihood(view, trajectory))
+
+
+def _starts(shape: tuple[int, int], part: list[int]) -> list[list[int]]:
+    """Even starts of parts that leave out no more than a quarter of one, or are the most."""
+    counts = [
+        max(1, math.ceil((length - side / 4) / side))
+        for length, side in zip(shape, part, strict=True)
+    ]
+    while counts[0] * counts[1] > _MOST:
+        counts[counts.index(max(counts))] -= 1
+    return [
+        [(length - side) // 2]
+        if count == 1
+        else [round(k * (length - side) / (count - 1)) for k in range(count)]
+        for length, side, count in zip(shape, part, counts, strict=True)
+    ]

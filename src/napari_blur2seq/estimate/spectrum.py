@@ -1,0 +1,197 @@
+r"""What the blurry picture's power spectrum says about the motion.
+
+Take the sharp picture for Gaussian, of an unknown but smooth power spectrum :math:`S`: then the
+periodogram :math:`I_n` of a tile of the blurry one, with the blur kernel's transfer function
+:math:`\hat k_n` and noise of variance :math:`\sigma^2`, has the likelihood (Whittle 1953)
+
+.. math:: -\sum_{n,\omega} \Big(\log P_n(\omega) + \frac{I_n(\omega)}{P_n(\omega)}\Big), \qquad
+          P_n = S\,|\hat k_n|^2 + \sigma^2 .
+
+The sharp picture itself is integrated out, so that there is no favour for short motions, which
+any estimate of picture and motion together has (Levin, Weiss, Durand and Freeman, *Efficient
+marginal likelihood optimization in blind deconvolution*, CVPR 2011; Goldstein and Fattal, *Blur
+kernel estimation from spectral irregularities*, ECCV 2012). :math:`S` is constant, but for
+the :math:`1/\omega^2` of pictures, in cells of a polar grid that are larger than the ripples of
+a kernel's spectrum, and is put in by expectation maximisation. Power spectra do not know a
+motion from the same one turned by 180 degrees: this makes a motion finer, others find it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fft import fftfreq, rfft2, rfftfreq
+
+from ..fourier import transfer_functions
+from ..progress import Parts
+from ..trajectory import Trajectory
+from .curve import cosine_basis, displacements, to_trajectory
+from .kernel_network import rasterise
+from .view import View
+
+_SIDE = 320
+_MOST = 16
+_RINGS, _SECTORS = 10, 8
+# Cycles in a tile that are left to the window.
+_LOWEST = 3
+# Of images of 8 bits; errors of the model act like noise.
+_LEAST_NOISE = 1 / 250
+# Of the estimate of the sharp picture's spectrum, from nothing and from a similar motion's.
+FIRST_ROUNDS, LATER_ROUNDS = 20, 4
+_POSES = 96
+_STEPS = 40
+_RATE = 0.1
+# Roll is seen from further away than pitch and yaw.
+_ROLL_RATE = 2.0
+_PAUSE = 5
+
+
+class Spectrum:
+    """Periodograms of tiles of a picture.
+
+    Parameters
+    ----------
+    view : View
+        The picture.
+    reach : float
+        Px that a point may be displaced from its middle place.
+    """
+
+    def __init__(self, view: View, reach: float) -> None:
+        height, width = view.grey.shape
+        self._side = side = min(height, width, _SIDE) // 2 * 2
+        self._camera, self._reach = view.camera, math.ceil(reach) + 2
+        corners = _corners((height, width), side)
+        self._middles = torch.tensor([[x + side / 2, y + side / 2] for y, x in corners])
+        profile = torch.hann_window(side)
+        window = profile[:, None] * profile
+        tiles = torch.stack([view.grey[y : y + side, x : x + side] for y, x in corners])
+        tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * window
+        power = rfft2(tiles).abs().square() / window.square().sum()
+        fy, fx = fftfreq(side)[:, None], rfftfreq(side)[None]
+        radius = (fx.square() + fy.square()).sqrt()
+        lowest = _LOWEST / side
+        # The column of no horizontal frequency is each other's mirror image.
+        self._used = (radius > lowest) & (radius < 0.5) & (fx > 0)
+        ring = _RINGS * (radius.clamp_min(lowest) / lowest).log() / math.log(0.5 / lowest)
+        sector = _SECTORS * (torch.atan2(fy, fx) / math.pi + 0.5)
+        cells = ring.long().clamp(max=_RINGS - 1) * _SECTORS
+        cells = cells + sector.long().clamp(max=_SECTORS - 1)
+        self._cells = cells[self._used]
+        steep = 4 * ((math.pi * fx).sin().square() + (math.pi * fy).sin().square())
+        self._slope = 1 / steep[self._used]
+        self._power = power[:, self._used]
+        self._noise = max(view.noise, _LEAST_NOISE) ** 2
+        self._count = self._summed(torch.ones_like(self._slope)).clamp_min(1) * len(corners)
+        self._levels = torch.full((_RINGS * _SECTORS,), 1e-3)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        return torch.zeros(_RINGS * _SECTORS).index_add_(0, self._cells, values)
+
+    def likelihood(self, moved: Tensor, rounds: int = FIRST_ROUNDS) -> Tensor:
+        """Logarithm of a motion's likelihood per number of the spectra, in hundredths.
+
+        Parameters
+        ----------
+        moved : Tensor
+            Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
+        rounds : int
+            Of the estimate of the sharp picture's spectrum, from the last call's.
+        """
+        moved = moved.clamp(-self._reach, self._reach)
+        weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
+        kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self._reach + 3)
+        transfer = transfer_functions(kernels, (self._side, self._side)).abs().square()
+        response = _through_window(transfer)[:, self._used]
+        with torch.no_grad():
+            for _ in range(rounds):
+                sharp = self._levels[self._cells] * self._slope
+                power = sharp * response + self._noise
+                gain = sharp / power
+                expected = gain * self._noise + gain.square() * response * self._power
+                self._levels = self._summed((expected / self._slope).sum(0)) / self._count
+        power = self._levels[self._cells] * self._slope * response + self._noise
+        mean: Tensor = (power.log() + self._power / power).mean()
+        return -100 * mean
+
+    def moved(self, poses: Tensor) -> Tensor:
+        """Displacements of the tiles' middles by poses of pitch, yaw and roll in px, (T, 3)."""
+        moved = displacements(poses[:, None], torch.ones(1, 1), self._middles, self._camera)
+        moved = moved[:, 0].transpose(0, 1)
+        return moved - moved.mean(1, keepdim=True)
+
+
+def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
+    """Raise the likelihood of a curve by gradient ascent with momentum, with pauses.
+
+    Parameters
+    ----------
+    view : View
+        The picture.
+    curve : Tensor
+        Cosine coefficients of pitch, yaw and roll in px, shape (K, 3).
+
+    Returns
+    -------
+    Tensor
+        Shape (K, 3).
+    """
+    poses = max(_POSES, len(curve) + 1)
+    start = to_trajectory(curve, view.camera, poses)
+    reach = float(np.abs(start.paths(start.grid())).max())
+    spectrum = Spectrum(view, 1.3 * reach + 4)
+    basis, values = cosine_basis(poses, len(curve)), curve
+    orders = torch.arange(1.0, len(values) + 1)[:, None]
+    rates = _RATE / orders.sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
+    mean, square = torch.zeros_like(values), torch.zeros_like(values)
+    best, highest = values, -math.inf
+    for step in range(1, _STEPS + 1):
+        with torch.enable_grad():
+            current = values.clone().requires_grad_(True)
+            rounds = FIRST_ROUNDS if step == 1 else LATER_ROUNDS
+            height = spectrum.likelihood(spectrum.moved(basis @ current), rounds)
+            (gradient,) = torch.autograd.grad(height, current)
+        if float(height.detach()) > highest:
+            best, highest = values, float(height.detach())
+        mean.lerp_(gradient, 0.2)
+        square.lerp_(gradient.square(), 0.05)
+        size = (square / (1 - 0.95**step)).sqrt()
+        size = 0.5 * (size + size.mean()) + 1e-9
+        shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / _STEPS))
+        values = values + shorter * rates * mean / (1 - 0.8**step) / size
+        if step % _PAUSE == 0:
+            yield step / _STEPS
+    return best
+
+
+def likelihood(view: View, trajectory: Trajectory) -> float:
+    """Logarithm of a trajectory's likelihood; see `Spectrum.likelihood`."""
+    reach = float(np.abs(trajectory.paths(trajectory.grid())).max())
+    spectrum = Spectrum(view, reach)
+    poses = torch.from_numpy(trajectory.rotations * trajectory.focal_length).float()
+    return float(spectrum.likelihood(spectrum.moved(poses)))
+
+
+def _through_window(power: Tensor) -> Tensor:
+    """Power spectra (N, H, W / 2 + 1) as a picture under a Hann window shows them."""
+    rows = (power.roll(1, -2) + power.roll(-1, -2)) / 6 + 2 / 3 * power
+    left = torch.cat([rows[..., 1:2], rows[..., :-1]], -1)
+    right = torch.cat([rows[..., 1:], rows[..., -2:-1]], -1)
+    return (left + right) / 6 + 2 / 3 * rows
+
+
+def _corners(shape: tuple[int, int], side: int) -> list[tuple[int, int]]:
+    """Top left corners (y, x) of tiles that overlap by about half, spread evenly."""
+    counts = [max(1, math.ceil((length - side / 4) / (0.6 * side))) for length in shape]
+    while counts[0] * counts[1] > _MOST:
+        counts[int(np.argmax(counts))] -= 1
+    tops, lefts = (
+        [(length - side) // 2]
+        if count == 1
+        else [round(i * (length - side) / (count - 1)) for i in range(count)]
+        for length, count in zip(shape, counts, strict=True)
+    )
+    return [(y, x) for y in tops for x in lefts]
