@@ -9,13 +9,19 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate.curve import fit_kernel, to_trajectory, trace_kernel
-from napari_blur2seq.estimate.judge import verdict_steps
+from napari_blur2seq.estimate.curve import (
+    cosine_basis,
+    fit_kernel,
+    to_trajectory,
+    trace_kernel,
+)
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
+from napari_blur2seq.estimate.sample import Sample, verdict_steps
+from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
-from napari_blur2seq.estimate.view import grey_and_mask
+from napari_blur2seq.estimate.view import View, grey_and_mask
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
@@ -162,11 +168,71 @@ def test_the_judge_prefers_the_true_motion(shaken):
         true.principal_point,
         true.image_shape,
     )
-    grey, _ = grey_and_mask(tensor(b2s.blur(sharp, true, noise=0.005)))
-    right, wrong = (run(verdict_steps(grey[None], t, 0.01)) for t in (true, turned))
+    view = View.of(tensor(b2s.blur(sharp, true, noise=0.005)), true.camera, 300_000)
+    right, wrong = (run(verdict_steps(view, t)) for t in (true, turned))
     assert right.gain > 0.5
     assert wrong.gain < 0
     assert right.score > wrong.score
+
+
+def test_tiles_are_spread_over_a_large_picture():
+    """So that roll, which moves the edges of a picture only, is seen."""
+    shape = (700, 1000)
+    camera = b2s.Trajectory.zero(shape, 2).camera
+    picture = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    x, y = Sample(View.of(picture, camera, 700_000), 10.0).middles.T
+    assert len(x) <= 12
+    assert x.min() < 100
+    assert x.max() > 900
+    assert y.min() < 100
+    assert y.max() > 600
+
+
+def test_the_spectrum_prefers_the_true_motion(shaken):
+    """To none, to one across, and to longer and shorter ones; not to the one turned about."""
+    _, true, blurry = shaken
+    view = View.of(tensor(blurry), true.camera, 300_000)
+
+    def of(rotations):
+        parts = true.focal_length, true.principal_point, true.image_shape
+        return likelihood(view, b2s.Trajectory(rotations, *parts))
+
+    best = of(true.rotations)
+    assert best > of(np.zeros_like(true.rotations)) + 1
+    assert best > of(true.rotations[:, [1, 0, 2]] * [-1, 1, 1]) + 1
+    assert best > of(1.5 * true.rotations) + 1
+    assert best > of(0.67 * true.rotations) + 1
+    assert best == pytest.approx(of(-true.rotations), abs=1)
+
+
+def test_the_likelihood_has_the_gradient_of_finite_differences(shaken):
+    _, true, blurry = shaken
+    spectrum = Spectrum(View.of(tensor(blurry), true.camera, 300_000), 12.0)
+    direction = torch.from_numpy(true.rotations * true.focal_length).float()
+    poses = 1.3 * direction  # where the slope is not near zero
+    spectrum.likelihood(spectrum.moved(poses), 50)  # the sharp picture's spectrum is then at rest
+    with torch.enable_grad():
+        step = torch.zeros((), requires_grad=True)
+        height = spectrum.likelihood(spectrum.moved(poses + step * direction), 0)
+        (slope,) = torch.autograd.grad(height, step)
+    size = 0.02
+    up, down = (
+        float(spectrum.likelihood(spectrum.moved(poses + s * direction), 0)) for s in (size, -size)
+    )
+    assert slope < -1
+    assert float(slope) == pytest.approx((up - down) / (2 * size), rel=0.1)
+
+
+def test_fitting_to_the_spectrum_brings_a_spoilt_motion_nearer(shaken):
+    _, true, blurry = shaken
+    view = View.of(tensor(blurry), true.camera, 300_000)
+    poses = torch.from_numpy(true.resample(64).rotations * true.focal_length).float()
+    exact = 2 / 64 * cosine_basis(64, 12).T @ (poses - poses.mean(0))
+    noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(1))
+    spoilt = exact + 0.6 * noise * torch.tensor([1.0, 1.0, 0.0])
+    fitted = finish(fit_to_spectrum(view, spoilt))
+    before, after = (path_error(true, to_trajectory(c, true.camera, 64)) for c in (spoilt, fitted))
+    assert after < 0.8 * before
 
 
 def test_saturated_pixels_are_masked():

@@ -42,7 +42,8 @@ _LEAST_NOISE = 1 / 250
 # Of the estimate of the sharp picture's spectrum, from nothing and from a similar motion's.
 FIRST_ROUNDS, LATER_ROUNDS = 20, 4
 _POSES = 96
-_STEPS = 40
+# Few: more of them follow the chances of one picture.
+_STEPS = 20
 _RATE = 0.1
 # Roll is seen from further away than pitch and yaw.
 _ROLL_RATE = 2.0
