@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -317,9 +318,11 @@ class DeblurWidget(WorkDock):
             self.refuse(error)
             return
         self._view = part
+        # Of what is read from a disk, the part alone.
+        whole = source.plane if isinstance(source.plane, np.ndarray) else None
         self.start(
             f"Previewing {source.name}",
-            lambda: preview_steps(part.pixels(), magnification, options),
+            lambda: preview_steps(part.pixels(), magnification, options, whole),
         )
 
     def _show_view(self, pixels: Any) -> str:

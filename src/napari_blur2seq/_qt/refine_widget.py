@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _READY = "Choose a motion and press Refine, or edit its path by hand."
 _STAGES = {"refine": "Refining the motion", "restore": "Restoring the sharp image"}
 # What is taken over from the options that a result was made with.
-_KEPT = ("linear", "noise", "prior", "region")
+_KEPT = ("linear", "noise", "noise_model", "prior", "region", "value_range")
 # Share of the canvas that a path to be edited takes up.
 _PATH_SHARE = 0.4
 
@@ -188,7 +188,7 @@ class RefineWidget(WorkDock):
     def options(self, trajectory: Trajectory, refine: bool = True) -> pipeline.Options:
         """What the controls, and the result that the motion is of, say."""
         assert self.motion.layer is not None
-        parameters = parameters_of(self.motion.layer)
+        parameters = parameters_of(self.motion.layer, self._viewer.dims)
         return pipeline.Options(
             n_poses=len(trajectory),
             refine=refine,
