@@ -115,8 +115,8 @@ class ImageFormat:
         return np.ascontiguousarray(values)
 
 
-def value_range(image: NDArray[Any], linear: bool = False) -> tuple[float, float]:
-    """Values of a picture (H, W[, C]) that black and white stand for.
+def value_range(*images: NDArray[Any], linear: bool = False) -> tuple[float, float]:
+    """Values of a picture (H, W[, C]), or of several as if they were one, that are black and white.
 
     * The whole range of the dtype (of floats, [0, 1]) where the picture spans half of it at least,
       and for 8 bits always.
@@ -126,13 +126,14 @@ def value_range(image: NDArray[Any], linear: bool = False) -> tuple[float, float
       above the brightest pixel then, which is not saturated. Of `linear` light, decoded from sRGB,
       black stays 0.
     """
-    return _range_of(*_extremes(image), image.dtype, linear)
+    least, most = zip(*map(_extremes, images), strict=True)
+    return _range_of(min(least), max(most), images[0].dtype, linear)
 
 
 def common_range_steps(
     planes: Sequence[Callable[[], NDArray[Any]]], linear: bool = False
 ) -> Steps[tuple[float, float] | None]:
-    """The `value_range` of several pictures as if they were one, read one after the other.
+    """The `value_range` of several pictures that are read one after the other.
 
     None where none of them holds two values.
     """
@@ -164,7 +165,7 @@ def _range_of(low: float, high: float, dtype: np.dtype[Any], linear: bool) -> tu
     if nominal is not None:
         if clipped:
             return 0.0, high
-        if high - low >= _LEAST_SPAN * nominal:
+        if low == high or high - low >= _LEAST_SPAN * nominal:
             return 0.0, nominal
     black = 0.0 if linear and low >= 0 else low
     return black, high if clipped else black + _HEADROOM * (high - black)
@@ -172,16 +173,15 @@ def _range_of(low: float, high: float, dtype: np.dtype[Any], linear: bool) -> tu
 
 def _nominal(low: float, high: float, dtype: np.dtype[Any]) -> float | None:
     """End of the range that values of a dtype have, or None where they have units of their own."""
-    if np.issubdtype(dtype, np.integer):
+    if dtype.kind == "u":
         return float(np.iinfo(dtype).max)
     return 1.0 if low >= 0 and high <= 1 else None
 
 
 def _is_clipped(high: float, dtype: np.dtype[Any]) -> bool:
     """Whether the brightest value is the end of a sensor's range."""
-    whole = np.issubdtype(dtype, np.integer)
-    value = high if whole or high > 1 else high * _FULL
-    rounding = 0.0 if whole else float(np.finfo(dtype).eps)
+    value = high if dtype.kind in "ui" or high > 1 else high * _FULL
+    rounding = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
     ends = (2**bits - 1 for bits in _BITS)
     return any(abs(value - end) <= rounding * end for end in ends)
 

@@ -52,7 +52,7 @@ def preview_steps(
     yield Progress("estimate", 0.0, "Looking at the blur")
     limits = options.value_range
     if limits is None and whole is not None:
-        limits = value_range(whole, options.linear)
+        limits = value_range(whole, linear=options.linear)
     working, form = to_working(image, options.linear, limits)
 
     import torch

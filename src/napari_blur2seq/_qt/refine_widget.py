@@ -102,13 +102,12 @@ class RefineWidget(WorkDock):
             "For a lens that is not known: half, twice and four times the focal length are tried, "
             "and one is taken if it is clearly better."
         )
-        for text, field in (
+        self.form.add(
             ("&Motion", self.motion),
             ("&Image", self.picture),
             ("Seco&nds", self.seconds),
             ("", self.lenses),
-        ):
-            self.form.add(text, field)
+        )
         self.pause_button = QPushButton("Pa&use")
         self.pause_button.setCheckable(True)
         self.pause_button.setToolTip("Wait after the current step; press again to go on.")
