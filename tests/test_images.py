@@ -213,6 +213,12 @@ def test_several_pictures_have_one_range() -> None:
     floats = [useless, dim(70, np.float32, 1e-5), dim(90, np.float32, 1e-5)]
     common = run(common_range_steps([lambda p=p: p for p in floats]))
     assert common == value_range(floats[2])
+    # Not in [0, 1] because it happens to be dark.
+    dark = 0.1 * floats[1]
+    _, form = to_working(dark, limits=(0.0, 900.0))
+    assert form.most == pytest.approx(dark.max())
+    _, form = to_working(dark, limits=common)
+    assert form.most == 1
 
 
 def test_the_input_is_left_alone() -> None:

@@ -199,7 +199,8 @@ def to_working(
     colour = array[..., :3] if array.ndim == 3 else array
     smallest, largest = _extremes(array)
     low, high = limits or _range_of(smallest, largest, array.dtype, linear)
-    nominal = _nominal(smallest, largest, array.dtype)
+    # A dark plane of a stack has the units of the others.
+    nominal = _nominal(min(smallest, low), max(largest, high / _HEADROOM), array.dtype)
     least, most = (smallest, largest) if nominal is None else (0.0, nominal)
     if _is_clipped(high, array.dtype):
         most = high
