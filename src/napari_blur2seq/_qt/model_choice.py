@@ -142,7 +142,7 @@ class EstimatorChoice(_FileChoice):
             entries.append(("network", "network"))
         super().__init__(
             "estimator",
-            [*entries, ("network from a file", "file")],
+            [*entries, ("network file", "file")],
             "file",
             {"estimator_weights": self.file},
             "Where trajectories come from: from blur kernels, or from a network that looks at the "
