@@ -152,12 +152,13 @@ def test_a_strange_suffix_becomes_that_of_the_content(tmp_path: Path, fake: Fake
 def test_options_reach_the_pipeline(tmp_path: Path, fake: Fake) -> None:
     source = save(tmp_path / "a.png")
     more = "--no-refine --focal-length 700 --device cpu --poses 7 --noise 0.02 --linear --seed 5"
+    more += " --value-range 0 4095 --noise-model poisson"
     assert run("deblur", source, "-o", tmp_path, *more.split()).exit_code == 0
     assert run("deblur", source, "-o", tmp_path).exit_code == 0
     assert fake.seen == [
         Options(
             focal_length=700.0, n_poses=7, refine=False, noise=0.02, linear=True, device="cpu",
-            seed=5,
+            seed=5, value_range=(0, 4095), noise_model="poisson",
         ),
         Options(),
     ]  # fmt: skip
@@ -284,6 +285,7 @@ def test_bad_pictures_exit_with_2_and_one_sentence(tmp_path: Path, fake: Fake, k
         ["--noise", "-0.1"],
         ["--noise", "nan"],
         ["--noise", "1.5"],
+        ["--value-range", "4095", "0"],
         ["--model", "best"],
         ["--model", "official"],
         ["--model", "official", "--weights", "one.pkl"],
@@ -378,12 +380,14 @@ def test_refine_hands_trajectories_and_options_over(tmp_path: Path, fake: Fake) 
     for motion, path in zip(motions, paths, strict=True):
         motion.save(path)
     more = "--steps 9 --seconds 2.5 --fit-focal-length --prior sparse --no-sequence --device cpu"
+    more += " --value-range 0 4095 --noise-model poisson"
     done = run("refine", source, *paths, "-o", tmp_path / "out", *more.split())
     assert done.exit_code == 0, done.stderr
     assert fake.starts == motions
     options = Options(
-        steps=9, seconds=2.5, fit_focal_length=True, prior="sparse", device="cpu", n_poses=9
-    )
+        steps=9, seconds=2.5, fit_focal_length=True, prior="sparse", device="cpu", n_poses=9,
+        value_range=(0, 4095), noise_model="poisson",
+    )  # fmt: skip
     assert fake.seen == [options]
     assert names(tmp_path / "out") == outputs("a") - {"a_sequence.ome.tif"}
 

@@ -7,6 +7,7 @@ import pytest
 
 from napari_blur2seq.compare import blur_effect, difference, measure_steps, swipe
 from napari_blur2seq.errors import ImageError
+from napari_blur2seq.images import value_range
 from napari_blur2seq.pipeline import blur
 from napari_blur2seq.progress import run
 from napari_blur2seq.shake import simulate_tremor
@@ -39,6 +40,18 @@ def test_difference_is_signed_and_in_shares_of_the_range() -> None:
     b = np.full((40, 40), 102, np.uint8)
     np.testing.assert_allclose(difference(a, b), 0.2, atol=1e-6)
     np.testing.assert_allclose(difference(b, a), -0.2, atol=1e-6)
+
+
+def test_both_pictures_are_measured_in_one_range() -> None:
+    """A sharp picture of a camera of 12 bits has brighter pixels than its blurry one."""
+    sharp, blurry = (picture.astype(np.uint16) * 9 for picture in (SHARP, BLURRY))
+    expected = difference(BLURRY, SHARP) * 255 * 9
+    low, high = value_range(blurry, sharp)
+    assert high < 4095
+    np.testing.assert_allclose(difference(blurry, sharp) * (high - low), expected, atol=1e-2)
+    _, psnr, _ = run(measure_steps(blurry, sharp, reference=sharp))
+    _, of_bytes, _ = run(measure_steps(BLURRY, SHARP, reference=SHARP))
+    assert psnr.values == pytest.approx(of_bytes.values, abs=0.5)
 
 
 def test_the_blur_effect_grows_with_blur() -> None:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_blur2seq.errors import ImageError
-from napari_blur2seq.images import MIN_SIDE, check_image, to_working
+from napari_blur2seq.images import (
+    MIN_SIDE,
+    check_image,
+    common_range_steps,
+    to_working,
+    value_range,
+)
+from napari_blur2seq.progress import run
+from napari_blur2seq.restoration.half_quadratic import SATURATED
 
 SHAPES = [(40, 51), (40, 51, 3), (40, 51, 4)]
 
@@ -123,10 +131,94 @@ def test_working_images_lie_in_zero_to_one(seed: int, dtype: type, low: float, s
     assert np.isfinite(working).all()
     assert working.min() >= 0
     assert working.max() <= 1
-    # What lies within [0, 1] is worked on as it is, in single precision.
+    # What fills [0, 1] by half or more is worked on as it is, in single precision.
     scale = 1.0 if image.min() >= 0 and image.max() <= 1 else size
     tolerance = 2 * np.finfo(dtype).eps * (abs(low) + size) + 2e-7 * scale
     np.testing.assert_allclose(form.encode(working), image, rtol=0, atol=tolerance)
+
+
+# Dim pictures
+
+
+def dim(highest: float, dtype: type, unit: float = 1.0, low: float = 0.0) -> np.ndarray:
+    values = low + (highest - low) * np.random.default_rng(0).random((40, 51))
+    values[3, 4], values[5, 6] = low, highest
+    return (np.rint(values) * unit).astype(dtype)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize(("dtype", "unit"), [(np.uint16, 1), (np.float32, 1), (np.float32, 65535)])
+def test_a_picture_is_clipped_where_its_sensor_ends(bits: int, dtype: type, unit: float) -> None:
+    end = 2**bits - 1
+    working, form = to_working(dim(end, dtype, 1 / unit))
+    assert working.max() == 1
+    assert form.bounds == (0, 1)
+    assert form.most == pytest.approx(end / unit)
+
+
+@pytest.mark.parametrize("highest", [37, 300, 1021, 4000, 30000])
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_dim_picture_fills_the_range_and_is_not_saturated(highest: int, low: float) -> None:
+    for image in (
+        dim(highest, np.uint16, low=low * highest),
+        dim(highest, np.float64, 1 / 65535, low=low * highest),
+    ):
+        working, form = to_working(image)
+        assert working.min() == 0
+        assert 0.97 < working.max() < SATURATED
+        out = form.encode(working)
+        assert out.dtype == image.dtype
+        np.testing.assert_allclose(out, image, rtol=0, atol=1e-6 * (image.dtype != np.uint16))
+        # Up to the end of the file's range, a restored point may be brighter than any pixel.
+        nominal = 65535 if image.dtype == np.uint16 else 1
+        least, most = form.encode(np.array(form.bounds, np.float32).reshape(1, 1, 2))[0]
+        np.testing.assert_allclose((least, most), (0, nominal), atol=1e-6 * nominal)
+
+
+def test_pictures_that_fill_half_of_the_range_are_taken_as_they_are() -> None:
+    for image in (dim(40000, np.uint16), dim(40000, np.float32, 1 / 65535), dim(9, np.uint8)):
+        nominal = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+        assert value_range(image) == (0, nominal)
+
+
+@pytest.mark.parametrize("factor", [0.1, 1 / 16, 1e-3])
+def test_a_picture_and_the_same_one_dimmed_are_worked_on_alike(factor: float) -> None:
+    image = 0.05 + 0.4 * np.random.default_rng(0).random((40, 51))
+    one, other = to_working(image)[0], to_working(image * factor)[0]
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_light_decoded_from_srgb_keeps_its_black() -> None:
+    image = dim(9000, np.uint16, low=3000)
+    assert value_range(image) == (3000, 3000 + 1.02 * 6000)
+    assert value_range(image, linear=True) == (0, 1.02 * 9000)
+    working, form = to_working(image, linear=True)
+    assert np.abs(form.encode(working).astype(int) - image.astype(int)).max() <= 1
+
+
+def test_limits_that_are_given_clip() -> None:
+    image = dim(3000, np.uint16)
+    working, form = to_working(image, limits=(100, 1023))
+    assert working.min() == 0 and working.max() == 1
+    np.testing.assert_array_equal(form.encode(working), image.clip(100, 1023))
+    assert form.most == 1023  # the end of ten bits
+
+
+def test_several_pictures_have_one_range() -> None:
+    planes = [dim(highest, np.uint16) for highest in (70, 3000, 500)]
+    common = run(common_range_steps([lambda p=p: p for p in planes]))
+    assert common == value_range(np.concatenate(planes))
+    useless = np.full((40, 51), np.nan)
+    assert run(common_range_steps([lambda: useless])) is None
+    floats = [useless, dim(70, np.float32, 1e-5), dim(90, np.float32, 1e-5)]
+    common = run(common_range_steps([lambda p=p: p for p in floats]))
+    assert common == value_range(floats[2])
+    # Not in [0, 1] because it happens to be dark.
+    dark = 0.1 * floats[1]
+    _, form = to_working(dark, limits=(0.0, 900.0))
+    assert form.most == pytest.approx(dark.max())
+    _, form = to_working(dark, limits=common)
+    assert form.most == 1
 
 
 def test_the_input_is_left_alone() -> None:

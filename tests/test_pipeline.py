@@ -9,10 +9,12 @@ import pytest
 from skimage.data import coffee
 
 import napari_blur2seq as b2s
-from napari_blur2seq import shake
+from napari_blur2seq import pipeline, shake
+from napari_blur2seq.estimate.kernel_based import Estimate
 from napari_blur2seq.metrics import aligned_scores, path_error
 from napari_blur2seq.models import registry
 from napari_blur2seq.pipeline import Options, deblur_steps
+from napari_blur2seq.progress import Progress
 
 SHAPE = (200, 240)
 
@@ -144,6 +146,41 @@ def test_gradients_stay_on_for_the_caller(blurry):
     steps.close()
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint16, 1600), (np.float32, 0.02)])
+def test_a_dim_picture_is_deblurred_like_a_bright_one(blurry, monkeypatch, dtype, scale):
+    """A camera of 12 bits uses a sixteenth of a file of 16; one of float may use less."""
+    shown = blurry[60:156, 60:172, 1] / 255
+    motion = shake.simulate_tremor(shown.shape, extent=9.0, seed=4)
+
+    def known(image, *_):
+        estimated.append(image)
+        yield Progress("estimate", 1.0, "Known")
+        return Estimate(motion, True, 1.0, 0.0)
+
+    estimated = []
+    monkeypatch.setattr(pipeline, "_estimate", known)
+    image = scale * shown
+    image = (np.rint(image) if dtype == np.uint16 else image).astype(dtype)
+    bright, dim = (b2s.deblur(x, refine=False, n_poses=5) for x in (0.45 * shown, image))
+    # A rounding in the file is one in what is looked at, and a few in what was restored.
+    step = 1 / scale if dtype == np.uint16 else 0
+    np.testing.assert_allclose(*estimated, atol=2 * step + 1e-5)
+    for name in ("sharp", "reblurred", "sequence"):
+        assert getattr(dim, name).dtype == dtype
+        one, other = getattr(dim, name) / scale, getattr(bright, name) / 0.45
+        np.testing.assert_allclose(one, other, atol=8 * step + 1e-3)
+    black, white = dim.metadata["value_range"]
+    assert black == image.min() and white == pytest.approx(image.max(), rel=0.03)
+
+
+def test_points_of_a_dim_picture_may_get_brighter_than_all_its_pixels(trajectory):
+    beads = np.full(SHAPE, 20, np.uint16)
+    beads[20::40, 20::40] = 3000
+    shaken = np.asarray(b2s.blur(beads, trajectory))
+    restored = b2s.restore(shaken, trajectory, prior="sparse", noise=0.001)
+    assert np.median(restored[20::40, 20::40]) > 1.5 * shaken.max()
+
+
 def test_sharp_picture_is_not_harmed(sharp):
     still = b2s.Trajectory.zero(SHAPE)
     assert psnr(b2s.restore(sharp, still), sharp) > 36
@@ -181,6 +218,8 @@ def test_smallest_image():
     "options",
     [
         {"noise": -1},
+        {"value_range": (3, 3)},
+        {"value_range": (0, 1, 2)},
         {"prior": "best"},
         {"estimator": "best"},
         {"n_poses": 1},

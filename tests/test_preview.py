@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_blur2seq.camera import Camera
+from napari_blur2seq.estimate import uniform
+from napari_blur2seq.images import value_range
 from napari_blur2seq.pipeline import Options, blur
 from napari_blur2seq.preview import preview_steps
 from napari_blur2seq.progress import run
@@ -56,3 +59,33 @@ def test_what_the_screen_does_not_show_is_not_computed() -> None:
     assert preview.min() >= blurry.min() - 1 and preview.max() <= blurry.max() + 1
     fractions = [e.fraction for e in events]
     assert fractions == sorted(fractions)
+
+
+@pytest.fixture
+def known_kernel(monkeypatch) -> None:
+    """In place of the estimate, which takes most of the time."""
+
+    def known(*_):
+        yield 1.0, torch.eye(9) / 9
+
+    monkeypatch.setattr(uniform, "uniform_kernel", known)
+
+
+def test_a_view_is_worked_on_in_the_range_of_the_whole_picture(known_kernel) -> None:
+    whole = shaken(scene(1)).astype(np.uint16) * 12
+    dark = whole[:48, :64] // 4
+    told = Options(value_range=value_range(whole))
+    seen = run(preview_steps(dark, 1.0, Options(), whole))
+    np.testing.assert_array_equal(seen, run(preview_steps(dark, 1.0, told)))
+    assert not np.array_equal(seen, run(preview_steps(dark, 1.0, Options())))
+
+
+def test_a_preview_minds_the_noise_model(known_kernel) -> None:
+    random = np.random.default_rng(0)
+    counted = random.poisson(shaken(scene(1)) * 0.3).astype(np.uint16)
+    white, poisson = (
+        run(preview_steps(counted, 1.0, Options(noise_model=model))).astype(float)
+        for model in ("white", "poisson")
+    )
+    # Where there is little light there is little noise, and less is taken for it.
+    assert np.abs(poisson - white)[counted < 12].mean() > 0.3

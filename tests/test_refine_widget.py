@@ -110,7 +110,10 @@ def viewer(make_napari_viewer):
     """With a picture, and a result of it."""
     viewer = make_napari_viewer()
     viewer.add_image(PICTURE, name="shot", scale=(0.5, 0.5))
-    parameters = asdict(pipeline.Options(noise=0.03, linear=True))
+    told = pipeline.Options(
+        noise=0.03, noise_model="poisson", linear=True, value_range=(0, 4095), estimator="kernels"
+    )
+    parameters = asdict(told)
     about = {"parameters": parameters, "certainty": {"spread_px": 1.0}}
     source = picture_of(viewer)
     list(add_layers(viewer, result_layers(result_of(PICTURE, MOTION, about), source), source))
@@ -156,6 +159,7 @@ def test_a_result_is_refined_into_layers_of_its_own(qtbot, viewer, fake):
     image, options, start = fake.calls[0]
     np.testing.assert_array_equal(image, PICTURE)
     assert (options.noise, options.linear, options.n_poses) == (0.03, True, 9)
+    assert (options.noise_model, options.value_range) == ("poisson", (0, 4095))
     assert options.seconds is None and not options.fit_focal_length
     assert start == MOTION
     sharp, sequence, tracks = (viewer.layers[name] for name in REFINED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_blur2seq import pipeline
-from napari_blur2seq.images import to_working
+from napari_blur2seq.images import to_working, value_range
 from napari_blur2seq.pipeline import Options
 from napari_blur2seq.progress import Progress
 from napari_blur2seq.shake import simulate_tremor
@@ -77,6 +77,32 @@ def test_a_plane_of_no_use_does_not_stop_the_others(quick) -> None:
     assert done[1].trajectory is None and done[1].problem == problems[0]
     np.testing.assert_array_equal(done[1].sharp, stack[1])
     np.testing.assert_array_equal(done[2].sharp, 255 - stack[2])
+
+
+def test_the_planes_of_a_stack_share_their_range_of_values(monkeypatch) -> None:
+    used: list[Options] = []
+
+    def steps(image, options):
+        used.append(options)
+        yield Progress("estimate", 0.5, "Looking")
+        working, form = to_working(image, limits=options.value_range)
+        frames = pipeline.FrameSequence(working, MOTION, form)
+        return pipeline.Result(image, MOTION, image, {}, frames)
+
+    monkeypatch.setattr(pipeline, "deblur_steps", steps)
+    stack = STACK.astype(np.uint16) * np.arange(1, 6, dtype=np.uint16)[:, None, None]
+    readers = [lambda plane=plane: plane for plane in stack]
+    events, _, _ = collect(stack_steps(readers, Options()))
+    assert {options.value_range for options in used} == {value_range(stack.reshape(-1, 48))}
+    fractions = [e.fraction for e in events]
+    assert fractions == sorted(fractions)
+    used.clear()
+    collect(stack_steps(readers, Options(value_range=(0, 4095))))
+    assert {options.value_range for options in used} == {(0, 4095)}
+    # Channels are not of one brightness.
+    used.clear()
+    collect(channels_steps(readers[:1], 0, Options()))
+    assert used == [Options()]
 
 
 def test_channels_share_the_motion_of_one(quick) -> None:

@@ -30,6 +30,7 @@ from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
 from napari_blur2seq.errors import ImageError, OptionError
 from napari_blur2seq.images import to_working
+from napari_blur2seq.models import registry
 from napari_blur2seq.progress import Progress
 from napari_blur2seq.trajectory import Trajectory
 
@@ -489,8 +490,9 @@ def test_the_view_is_previewed_at_its_place(qtbot, viewer, monkeypatch):
 
     asked: list[tuple[np.ndarray, float]] = []
 
-    def quick(pixels, magnification, options):
+    def quick(pixels, magnification, options, whole):
         asked.append((pixels, magnification))
+        np.testing.assert_array_equal(whole, large)  # whose range of values counts
         yield Progress("estimate", 0.5, "quick")
         return 255 - pixels[::2, ::2]
 
@@ -718,6 +720,31 @@ def test_the_authors_model_is_chosen_with_its_files(viewer, preference_page):
     assert (options.model, options.weights) == ("official", ("a.pkl", "b.pkl"))
     again = DeblurWidget(viewer)  # remembered in the preferences
     assert again.model.options() == widget.model.options()
+
+
+def test_the_estimator_that_is_chosen_reaches_the_pipeline(qtbot, viewer, preference_page, fake):
+    viewer.add_image(PICTURE)
+    widget = docked(viewer)
+    assert widget.estimator.file.isHidden()
+    choice = widget.estimator.choice
+    offered = [choice.itemData(i) for i in range(choice.count())]
+    assert offered[:2] == ["auto", "kernels"] and offered[-1] == "file"
+    assert ("network" in offered) == registry.available("trajectory")
+    choice.setCurrentIndex(1)
+    run_to_end(qtbot, widget)
+    choice.setCurrentIndex(choice.count() - 1)
+    assert not widget.estimator.file.isHidden()
+    calls = len(fake.calls)
+    widget.run_button.click()
+    assert len(fake.calls) == calls and "needs a file of weights" in widget.stage.text()
+    widget.estimator.file.name.setText("mine.safetensors")
+    run_to_end(qtbot, widget)
+    assert [options.estimator for _, options in fake.calls] == ["kernels", "mine.safetensors"]
+    again = DeblurWidget(viewer)  # remembered in the preferences
+    assert again.options((40, 48)).estimator == "mine.safetensors"
+    widget.model.choice.setCurrentIndex(1)  # which estimates itself
+    assert not widget.form.rows.isRowVisible(widget.estimator)
+    assert again.estimator.focusProxy() is again.estimator.choice
 
 
 def test_files_are_chosen_in_a_dialog(viewer, preference_page, monkeypatch):

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import files
 from .errors import ImageError
+from .images import value_range
 from .memory import Sparing
 from .pipeline import Options, Result, deblur_steps
 from .progress import Progress, Steps, within
@@ -191,8 +192,6 @@ def _write(
             folder / f"{name}_sequence.ome.tif", frames, interval=interval, metadata=metadata
         )
     if outputs.mp4:
-        files.write_sequence_mp4(
-            folder / f"{name}_sequence.mp4", frames, limits=files.value_range(image)
-        )
+        files.write_sequence_mp4(folder / f"{name}_sequence.mp4", frames, limits=value_range(image))
     about = {"source": source, "exposure_s": exposure, **result.metadata}
     (folder / f"{name}_metadata.json").write_text(json.dumps(about, indent=2) + "\n")

@@ -49,6 +49,17 @@ Noise = Annotated[
     float | None,
     typer.Option(help="Standard deviation of the noise, white being 1; estimated by default."),
 ]
+NoiseModel = Annotated[
+    str, typer.Option(help="white, or poisson: noise of counted photons, grows with light.")
+]
+ValueRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="BLACK WHITE",
+        help="Values that stand for black and white, 0 4095 say; by default the picture tells.",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Prior = Annotated[
     str, typer.Option(help="auto, learned, sparse, or a .safetensors file of your training.")
 ]
@@ -82,7 +93,7 @@ def deblur(
             metavar="IN...", help="PNG, JPEG or TIFF files, folders of them, or quoted patterns."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    output: Output,
     refine: Annotated[
         bool | None,
         typer.Option(
@@ -97,9 +108,8 @@ def deblur(
         int, typer.Option(help="Poses of the trajectory, frames of the sequence.")
     ] = 25,
     noise: Noise = None,
-    noise_model: Annotated[
-        str, typer.Option(help="white, or poisson: noise of counted photons, grows with light.")
-    ] = "white",
+    noise_model: NoiseModel = "white",
+    value_range: ValueRange = None,
     linear: Linear = False,
     model: Annotated[
         str, typer.Option(help="built-in, or official: the networks of Blur2seq's authors.")
@@ -137,6 +147,7 @@ def deblur(
             refine=refine,
             noise=noise,
             noise_model=cast(Any, noise_model),
+            value_range=value_range,
             linear=linear,
             model=cast(Any, model),  # checked by Options
             weights=weights,
@@ -174,7 +185,7 @@ def refine(
             help="Trajectory files, nearly right; of several, the one that leads to the best.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    output: Output,
     steps: Annotated[int, typer.Option(help="At most so many; less where they do not pay.")] = 90,
     seconds: Annotated[
         float | None,
@@ -189,6 +200,8 @@ def refine(
     focal_length: FocalLength = None,
     device: Device = "auto",
     noise: Noise = None,
+    noise_model: NoiseModel = "white",
+    value_range: ValueRange = None,
     linear: Linear = False,
     prior: Prior = "auto",
     sequence: SequenceFile = True,
@@ -211,6 +224,8 @@ def refine(
             fit_focal_length=fit_focal_length,
             focal_length=focal_length,
             noise=noise,
+            noise_model=cast(Any, noise_model),  # checked by Options
+            value_range=value_range,
             linear=linear,
             prior=prior,
             device=device,
@@ -321,9 +336,7 @@ def blur(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "demo-output"
-    ),
+    output: Output = Path("demo-output"),
     device: Device = "auto",
 ) -> None:
     """Deblur a really shaken photograph and a synthetically shaken colour picture."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError
-from .files import value_range
+from .images import value_range
 from .metrics import Scores, aligned_scores, path_error
 from .pipeline import Options, blur_steps
 from .progress import Progress, Steps, within
@@ -57,7 +57,8 @@ def swipe(a: Array, b: Array, column: int) -> Array:
 def difference(a: Array, b: Array) -> NDArray[np.float32]:
     """Second less first picture, mean of the colours, as a share of the range; (H, W)."""
     check_pair(a, b)
-    result = _grey(b) - _grey(a)
+    limits = _limits(a, b)
+    result = _grey(b, limits[1]) - _grey(a, limits[0])
     return result.astype(np.float32)
 
 
@@ -70,7 +71,7 @@ def blur_effect(image: Array) -> float:
     """
     from skimage.measure import blur_effect as crete
 
-    return float(crete(_grey(image), h_size=11))
+    return float(crete(_grey(image, value_range(image)), h_size=11))
 
 
 def measure_steps(
@@ -139,10 +140,11 @@ def measure_steps(
             yield Progress("sequence", 0.7 + 0.15 * k, "Comparing with the reference")
             # Not left to rounding: equal pictures are infinitely near.
             equal = np.array_equal(picture, reference)
+            limits = _limits(picture, reference)
             scores.append(
                 Scores(math.inf, 1.0)
                 if equal
-                else aligned_scores(_colour(picture), _colour(reference))
+                else aligned_scores(_colour(picture, limits[0]), _colour(reference, limits[1]))
             )
         rows.append(
             Row(
@@ -177,16 +179,24 @@ def measure_steps(
     return rows
 
 
-def _colour(image: Array) -> NDArray[np.float32]:
+def _limits(a: Array, b: Array) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Black and white of both pictures: the same, unless they are of different units."""
+    if a.dtype != b.dtype:
+        return value_range(a), value_range(b)
+    common = value_range(a, b)
+    return common, common
+
+
+def _colour(image: Array, limits: tuple[float, float]) -> NDArray[np.float32]:
     """Without alpha, as a share of the range."""
     image = image[..., :3] if image.ndim == 3 else image
-    low, high = value_range(image)
+    low, high = limits
     scaled: NDArray[np.float32] = ((image - low) / max(high - low, 1e-12)).astype(np.float32)
     return scaled
 
 
-def _grey(image: Array) -> NDArray[np.float32]:
-    scaled = _colour(image)
+def _grey(image: Array, limits: tuple[float, float]) -> NDArray[np.float32]:
+    scaled = _colour(image, limits)
     return scaled.mean(axis=-1) if scaled.ndim == 3 else scaled
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .camera import Camera
 from .errors import CameraError, ImageError
+from .images import value_range
 
 Array = NDArray[Any]
 
@@ -472,15 +473,6 @@ def write_sequence_gif(
             loop=0,
             disposal=1,
         )
-
-
-def value_range(image: Array) -> tuple[float, float]:
-    """Values of black and white: the dtype's range, [0, 1] for floats within, else their own."""
-    if image.dtype.kind == "u":
-        return 0.0, float(np.iinfo(image.dtype).max)
-    colour = image[..., :3] if image.ndim == 3 else image
-    low, high = float(colour.min()), float(colour.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def displayed(frame: Array, limits: tuple[float, float]) -> NDArray[np.uint8]:

@@ -356,15 +356,21 @@ def trajectory_of(layer: Layer, dims: Dims | None = None) -> Trajectory | None:
     kept = layer.metadata.get("blur2seq")
     if not isinstance(kept, dict):
         return None
-    text = kept.get("trajectory_csv")
-    planes = kept.get("planes")
-    if isinstance(planes, list) and planes:
-        at = [p for p in planes if dims is not None and _shows(layer, p["index"], dims)]
-        text = (at or planes)[0]["trajectory_csv"]
+    text = _of_plane(layer, kept, dims).get("trajectory_csv")
     try:
         return Trajectory.from_csv(text) if isinstance(text, str) else None
     except Blur2SeqError:  # metadata is the user's to write to
         return None
+
+
+def _of_plane(layer: Layer, kept: dict[str, Any], dims: Dims | None) -> dict[str, Any]:
+    """What is kept of the plane that the viewer shows, or of the first one; all, if of one."""
+    planes = kept.get("planes")
+    if not isinstance(planes, list) or not planes:
+        return kept
+    at = [p for p in planes if dims is not None and _shows(layer, p["index"], dims)]
+    plane: dict[str, Any] = (at or planes)[0]
+    return plane
 
 
 def sequence_of(tracks: Layer, viewer: ViewerModel) -> tuple[Any, dict[str, Any]]:
@@ -501,10 +507,15 @@ def is_trajectory(layer: Layer) -> bool:
     return isinstance(layer, Tracks) and trajectory_of(layer) is not None
 
 
-def parameters_of(layer: Layer) -> dict[str, Any]:
-    """The options that a result of ours was made with; empty where that is unknown."""
+def parameters_of(layer: Layer, dims: Dims | None = None) -> dict[str, Any]:
+    """The options that a result of ours was made with; empty where that is unknown.
+
+    Of a stack, those of the plane that the viewer shows, or else of the first one.
+    """
     kept = layer.metadata.get("blur2seq")
-    parameters = kept.get("parameters") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict):
+        return {}
+    parameters = _of_plane(layer, kept, dims).get("parameters", kept.get("parameters"))
     return dict(parameters) if isinstance(parameters, dict) else {}
 
 

@@ -163,8 +163,14 @@ class Options:
     region : tuple of int, optional
         ``(top, left, bottom, right)`` in px: the part of the image that the trajectory is
         estimated from. By default all of it.
+    value_range : tuple of float, optional
+        ``(black, white)``: values of the image that stand for black and white; what lies beyond is
+        taken for clipped. By default the dtype's range (of floats, [0, 1]) or that of the sensor
+        that the image is clipped by, or, of dim or flat images and in other units, the image's
+        own: see `images.value_range`. Give it to treat several images alike.
     noise : float, optional
-        Standard deviation of the noise as a share of the image's range; estimated by default.
+        Standard deviation of the noise as a share of the image's range, from black to white;
+        estimated by default.
     noise_model : str
         ``"white"``: noise of one level; or ``"poisson"``: counted photons, whose noise grows with
         the brightness. Gain and read noise are measured in the picture; `noise`, where given, is
@@ -204,6 +210,7 @@ class Options:
     seconds: float | None = None
     fit_focal_length: bool = False
     region: tuple[int, int, int, int] | None = None
+    value_range: tuple[float, float] | None = None
     noise: float | None = None
     noise_model: Literal["white", "poisson"] = "white"
     linear: bool = False
@@ -231,6 +238,14 @@ class Options:
             )
         if self.seconds is not None and not self.seconds > 0:
             raise OptionError(f"The seconds must be a positive number, not {self.seconds:g}.")
+        if self.value_range is not None:
+            if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
+                raise OptionError(
+                    "The range of values must be that of black, then that of white, which is "
+                    f"larger, not {self.value_range}."
+                )
+            black, white = self.value_range
+            object.__setattr__(self, "value_range", (float(black), float(white)))
         if self.noise is not None and not 0 <= self.noise < 1:
             raise OptionError(
                 f"The noise must be a share of the image's range in [0, 1), not {self.noise:g}."
@@ -301,7 +316,7 @@ def deblur_steps(
         Set it to end the refinement with its best so far; the rest of the work follows.
     """
     options = options or Options()
-    working, form = to_working(image, options.linear)
+    working, form = to_working(image, options.linear, options.value_range)
     camera = Camera.for_image(working.shape[1:], options.focal_length, options.principal_point)
     for start in starts:
         _check_shape(start, working)
@@ -373,10 +388,18 @@ def _deblur_tensor(
             noise = noise_of(tensor, options.noise, options.noise_model)
             if isinstance(noise, PhotonNoise):
                 about["noise"] = asdict(noise)
-            steps = restore_steps(tensor, estimated, prior, noise=noise, blind=True, preview=True)
+            steps = restore_steps(
+                tensor,
+                estimated,
+                prior,
+                noise=noise,
+                blind=True,
+                preview=True,
+                bounds=form.bounds,
+            )
         sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:
-        sharp = tensor.clamp(0, 1)
+        sharp = tensor
     trajectory = estimated.resample(options.n_poses).centered()
     yield Progress("sequence", 0.98, "Blurring the result again")
     reblurred = MotionBlur(trajectory, device)(sharp[None])[0]
@@ -392,6 +415,7 @@ def _deblur_tensor(
             "device": str(device),
             "focal_length_px": trajectory.focal_length,
             "extent_px": trajectory.extent,
+            "value_range": [form.low, form.high],
             "reblur_residual_rms": residual,
             **about,
         },
@@ -460,14 +484,16 @@ def _refine(
         seconds=options.seconds,
         stop=stop,
         fit_focal_length=options.fit_focal_length,
-        look=_quick_look(image, camera) if previews else None,
+        look=_quick_look(image, camera, options.noise_model) if previews else None,
     )
     refinement = yield from mapped(steps, whole)
     chosen = starts[refinement.start].camera
     return replace(refinement, trajectory=_seen_by(chosen, refinement.trajectory))
 
 
-def _quick_look(image: Tensor, camera: Camera) -> Callable[[Trajectory], NDArray[np.float32]]:
+def _quick_look(
+    image: Tensor, camera: Camera, noise_model: str
+) -> Callable[[Trajectory], NDArray[np.float32]]:
     """Makes a small sharp picture (C, h, w) of a motion."""
     from .estimate.view import reduced
     from .restoration.quick import quick_steps
@@ -479,7 +505,8 @@ def _quick_look(image: Tensor, camera: Camera) -> Callable[[Trajectory], NDArray
         whole = _seen_by(camera, trajectory).camera
         seen = whole.scaled(factor, factor, shape) if factor != 1 else whole
         motion = Trajectory.from_camera(trajectory.rotations, seen)
-        return np.asarray(run(quick_steps(small, motion)).numpy())
+        # The level given is that of the picture before it was reduced.
+        return np.asarray(run(quick_steps(small, motion, None, noise_model)).numpy())
 
     return look
 
@@ -550,9 +577,9 @@ def deblur(
     progress : callable, optional
         Called with each `Progress`; an exception it raises cancels the work.
     **options
-        Further fields of `Options`: ``n_poses``, ``region``, ``noise``, ``noise_model``,
-        ``linear``, ``prior``, ``estimator``, ``model``, ``weights``, ``principal_point``,
-        ``tile``, ``seed``.
+        Further fields of `Options`: ``n_poses``, ``region``, ``value_range``, ``noise``,
+        ``noise_model``, ``linear``, ``prior``, ``estimator``, ``model``, ``weights``,
+        ``principal_point``, ``tile``, ``seed``.
 
     Returns
     -------
@@ -583,6 +610,7 @@ def refine(
     seconds: float | None = None,
     fit_focal_length: bool = False,
     region: tuple[int, int, int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
     linear: bool = False,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
@@ -609,7 +637,7 @@ def refine(
     fit_focal_length : bool
         Whether focal lengths from half to four times that of the trajectory are tried; one is
         taken if it is clearly better.
-    region, linear, device
+    region, value_range, linear, device
         As for `deblur`.
     progress : callable, optional
         Called with each `Progress`, after a step of the climb a `Climbed`, which holds the
@@ -632,13 +660,14 @@ def refine(
         seconds=seconds,
         fit_focal_length=fit_focal_length,
         region=region,
+        value_range=value_range,
         linear=linear,
         device=device,
     )
     starts = [trajectory] if isinstance(trajectory, Trajectory) else list(trajectory)
     if not starts:
         raise TrajectoryError("There is no trajectory to refine; give at least one.")
-    working, _ = to_working(image, linear)
+    working, _ = to_working(image, linear, chosen.value_range)
     for start in starts:
         _check_shape(start, working)
 
@@ -653,6 +682,7 @@ def restore(
     image: ArrayLike,
     trajectory: Trajectory,
     *,
+    value_range: tuple[float, float] | None = None,
     noise: float | None = None,
     noise_model: Literal["white", "poisson"] = "white",
     prior: str = "auto",
@@ -668,6 +698,8 @@ def restore(
         As for `deblur`.
     trajectory : Trajectory
         Camera motion, of the same image shape.
+    value_range : tuple of float, optional
+        As for `deblur`: see `Options`.
     noise : float, optional
         Standard deviation of the noise as a share of the image's range; estimated by default.
     noise_model : str
@@ -681,9 +713,14 @@ def restore(
         Like the input.
     """
     chosen = _options(
-        noise=noise, noise_model=noise_model, prior=prior, linear=linear, device=device
+        value_range=value_range,
+        noise=noise,
+        noise_model=noise_model,
+        prior=prior,
+        linear=linear,
+        device=device,
     )
-    working, form = _working_for(trajectory, image, linear)
+    working, form = _working_for(trajectory, image, chosen)
 
     import torch
 
@@ -694,7 +731,8 @@ def restore(
         model, _ = load_prior(chosen.prior, target)
         tensor = torch.from_numpy(working).to(target)
         level = noise_of(tensor, noise, noise_model)
-        sharp = run(restore_steps(tensor, trajectory, model, noise=level), progress)
+        steps = restore_steps(tensor, trajectory, model, noise=level, bounds=form.bounds)
+        sharp = run(steps, progress)
     return form.encode(sharp.cpu().numpy())
 
 
@@ -738,9 +776,10 @@ def blur_steps(
 ) -> Steps[NDArray[np.generic]]:
     """The work of `blur` as a generator of `Progress` events; its return value is the picture.
 
-    Of the options, ``noise`` (none by default), ``linear``, ``seed`` and ``device`` count.
+    Of the options, ``noise`` (none by default), ``value_range``, ``linear``, ``seed`` and
+    ``device`` count.
     """
-    working, form = _working_for(trajectory, image, options.linear)
+    working, form = _working_for(trajectory, image, options)
     yield Progress("sequence", 0.0, "Blurring the picture")
 
     import torch
@@ -756,7 +795,7 @@ def blur_steps(
     if options.noise:
         generator = np.random.default_rng(options.seed)
         values = values + options.noise * generator.standard_normal(values.shape, dtype=np.float32)
-        values = values.clip(0, 1)
+        values = values.clip(*form.bounds)
     return form.encode(values)
 
 
@@ -771,10 +810,10 @@ def _options(**values: Any) -> Options:
 
 
 def _working_for(
-    trajectory: Trajectory, image: ArrayLike, linear: bool
+    trajectory: Trajectory, image: ArrayLike, options: Options
 ) -> tuple[NDArray[np.float32], ImageFormat]:
     """The working image, after a look at whether the trajectory belongs to it."""
-    working, form = to_working(image, linear)
+    working, form = to_working(image, options.linear, options.value_range)
     _check_shape(trajectory, working)
     return working, form
 

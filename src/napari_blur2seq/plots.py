@@ -149,7 +149,8 @@ def scores_plot(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> byte
 
 def _shown(image: NDArray[Any]) -> NDArray[Any]:
     """RGB of 8 bits, which matplotlib shows as it is."""
-    from .files import displayed, value_range
+    from .files import displayed
+    from .images import value_range
 
     return displayed(image, value_range(image))
 

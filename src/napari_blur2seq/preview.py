@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from .camera import Camera
-from .images import ImageFormat, to_working
+from .images import ImageFormat, to_working, value_range
 from .pipeline import Options
 from .progress import Progress, Steps, within
 
@@ -26,7 +26,10 @@ _POSES = 32
 
 
 def preview_steps(
-    image: NDArray[Any], magnification: float, options: Options
+    image: NDArray[Any],
+    magnification: float,
+    options: Options,
+    whole: NDArray[Any] | None = None,
 ) -> Steps[NDArray[Any]]:
     """Deblur a part of a picture as it is seen on the screen; returns it at that size.
 
@@ -37,15 +40,20 @@ def preview_steps(
     magnification : float
         Px of the screen per px of the picture: what the screen does not show is not computed.
     options : Options
-        ``noise`` and ``linear`` count.
+        ``value_range``, ``noise``, ``noise_model`` and ``linear`` count.
+    whole : ndarray, optional
+        The picture, (H, W[, C]), whose range of values is taken where `options` hold none.
 
     Returns
     -------
     ndarray
         Like the part, smaller where the screen shows it smaller.
     """
-    working, form = to_working(image, options.linear)
     yield Progress("estimate", 0.0, "Looking at the blur")
+    limits = options.value_range
+    if limits is None and whole is not None:
+        limits = value_range(whole, linear=options.linear)
+    working, form = to_working(image, options.linear, limits)
 
     import torch
 
@@ -79,7 +87,8 @@ def _steps(
     # The part is seen by a camera of its own; a kernel alike everywhere does not mind.
     motion = to_trajectory(network_curve(kernel), _camera(small), _POSES)
     trajectory = Trajectory.from_camera(motion.rotations, _camera(view))
-    result = yield from within(quick_steps(view, trajectory, options.noise), 0.5, 1.0)
+    restoring = quick_steps(view, trajectory, options.noise, options.noise_model, form.bounds)
+    result = yield from within(restoring, 0.5, 1.0)
     if form.alpha is not None:
         alpha = torch.from_numpy(form.alpha.astype("float32"))[None, None]
         resized = F.interpolate(alpha, size=tuple(view.shape[-2:]), mode="nearest")[0, 0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import pipeline
 from .devices import resolve
 from .errors import Blur2SeqError
-from .images import to_working
+from .images import common_range_steps, to_working
 from .memory import Sparing
 from .pipeline import Options
 from .progress import Progress, Steps, within
@@ -54,6 +54,9 @@ class PlaneDone(Progress):
 def stack_steps(planes: Sequence[Callable[[], Array]], options: Options) -> Steps[list[str]]:
     """Deblur every plane with a motion of its own.
 
+    Of more than 8 bits, the planes are read once before: the same values stand for black and white
+    in all of them, unless `options` say which.
+
     Parameters
     ----------
     planes : sequence of callable
@@ -71,11 +74,15 @@ def stack_steps(planes: Sequence[Callable[[], Array]], options: Options) -> Step
         The problems met: a plane that is of no use does not stop the others.
     """
     problems = []
-    sparing = Sparing(options)
     for number, plane in enumerate(planes):
         start, stop = number / len(planes), (number + 1) / len(planes)
         label = f"plane {number + 1} of {len(planes)}"
         pixels = plane()
+        if not number:
+            if options.value_range is None and pixels.dtype != np.uint8:
+                common = yield from common_range_steps(planes, options.linear)
+                options = replace(options, value_range=common)
+            sparing = Sparing(options)
         try:
             steps = sparing.steps(partial(pipeline.deblur_steps, pixels))
             result = yield from _labelled(within(steps, start, stop), label)
@@ -103,8 +110,9 @@ def channels_steps(
     """Deblur every plane with the motion estimated from one of them.
 
     For the channels of one exposure: they moved together, and the motion shows best where
-    there is most to see. Parameters, events and result are those of `stack_steps`; `leader`
-    is the number of the plane that the motion is estimated from, the first to be ready.
+    there is most to see. Each has its own range of values, unless `options` say which. Parameters,
+    events and result are those of `stack_steps`; `leader` is the number of the plane that the
+    motion is estimated from, the first to be ready.
     """
     first = planes[leader]()
     share = 0.6 if len(planes) > 1 else 1.0
@@ -151,7 +159,7 @@ def channels_steps(
 
 def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> Steps[Array]:
     """Restore a picture with a trajectory estimated elsewhere; returns it like the input."""
-    working, form = to_working(image, options.linear)
+    working, form = to_working(image, options.linear, options.value_range)
     yield Progress("restore", 0.0, "Restoring with a known motion")
 
     import torch
@@ -164,8 +172,9 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
         prior, _ = load_prior(options.prior, device, options.tile)
         tensor = torch.from_numpy(working).to(device)
         noise = noise_of(tensor, options.noise, options.noise_model)
-        steps = restore_steps(tensor, trajectory, prior, noise=noise, blind=True)
-        sharp = yield from steps
+        sharp = yield from restore_steps(
+            tensor, trajectory, prior, noise=noise, blind=True, bounds=form.bounds
+        )
         return form.encode(sharp.cpu().numpy())
 
     # As a decorator, unlike as a context, it is off while the generator waits for its caller.

@@ -93,7 +93,7 @@ class CompareWidget(WorkDock):
         self.reference.setToolTip("The sharp truth, for PSNR and SSIM, where it is known.")
         self.reference_trajectory = LayerChoice(viewer, is_trajectory, none="none")
         self.reference_trajectory.setToolTip("The true motion, for the path error.")
-        for text, field in (
+        self.form.add(
             ("F&irst", self.first),
             ("&Second", self.second),
             ("Sh&ow as", self.mode),
@@ -101,8 +101,7 @@ class CompareWidget(WorkDock):
             ("", self.link),
             ("&Reference", self.reference),
             ("Reference pa&th", self.reference_trajectory),
-        ):
-            self.form.add(text, field)
+        )
         self.show_button = QPushButton("Show &both")
         self.show_button.setCheckable(True)
         self.show_button.setToolTip("Show the comparison in the canvas; press again to end it.")

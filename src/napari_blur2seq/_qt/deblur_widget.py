@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
-    QDoubleSpinBox,
     QPushButton,
     QSpinBox,
     QWidget,
@@ -39,8 +39,8 @@ from ..readout import summary
 from ..stacks import PlaneDone, channels_steps, stack_steps
 from ..units import pixel_size
 from .live import LiveLayer
-from .model_choice import ModelChoice
-from .parts import Choice, LayerChoice, camera_of
+from .model_choice import EstimatorChoice, ModelChoice
+from .parts import Choice, LayerChoice, LightChoice, camera_of, number
 from .work import deblur_work, explain
 from .work_dock import WorkDock
 
@@ -116,12 +116,13 @@ class DeblurWidget(WorkDock):
             "or in mm, as the 35 mm equivalent. Or a microscope whose stage shook: shifts and "
             "rotation in the plane."
         )
-        self.focal_length = QDoubleSpinBox()
-        self.focal_length.setRange(1, 1e6)
-        self.focal_length.setDecimals(1)
-        self.focal_length.setToolTip(
+        self.focal_length = number(
+            1,
+            1e6,
+            1,
+            "",
             "In pixels: focal length over pixel size, both in mm. 35 mm equivalent: as in the "
-            "camera's data sheet or the picture's EXIF entry FocalLengthIn35mmFilm."
+            "camera's data sheet or the picture's EXIF entry FocalLengthIn35mmFilm.",
         )
         self.camera_choice.currentIndexChanged.connect(self._camera_changed)
 
@@ -147,34 +148,26 @@ class DeblurWidget(WorkDock):
             "checkpoints, the result is then no longer that of their networks alone."
         )
 
-        self.noise = QDoubleSpinBox()
-        self.noise.setRange(0, 50)
-        self.noise.setDecimals(2)
-        self.noise.setSingleStep(0.1)
-        self.noise.setSuffix(" %")
-        self.noise.setSpecialValueText("automatic")
-        self.noise.setToolTip(
+        self.noise = number(
+            0,
+            50,
+            0,
+            " %",
             "Standard deviation of the picture's noise in percent of its range. Automatic (0) "
             "measures it. Higher gives smoother results. With a microscope, it is taken to grow "
             "with the brightness, as that of counted photons does, and this is its root mean "
-            "square."
+            "square.",
+            decimals=2,
         )
-
-        self.light = Choice()
-        self.light.addItem("encoded", False)
-        self.light.addItem("linear (sRGB)", True)
-        self.light.setToolTip(
-            "Where the light of the exposure adds up. Encoded: in the values as they are, which is "
-            "exact for most micrographs and raw files. Linear: the values are decoded from sRGB "
-            "first, which is what happens to the light of a photograph."
-        )
-
+        self.noise.setSingleStep(0.1)
+        self.noise.setSpecialValueText("automatic")
+        self.light = LightChoice()
         self.model = ModelChoice()
         self.model.choice.currentIndexChanged.connect(self._model_changed)
-        self._model_changed()
+        self.estimator = EstimatorChoice()
         self.device = _DeviceChoice(preferred.device)
 
-        for text, field in (
+        self.form.add(
             ("&Image", self.layer_choice),
             ("Pl&anes", self.planes),
             ("&Taken with", self.camera_choice),
@@ -185,9 +178,10 @@ class DeblurWidget(WorkDock):
             ("&Noise", self.noise),
             ("Li&ght adds up in", self.light),
             ("&Model", self.model),
+            ("E&stimator", self.estimator),
             ("&Device", self.device),
-        ):
-            self.form.add(text, field)
+        )
+        self._model_changed()
         microscope = preferred.taken_with == "microscope"
         self.camera_choice.setCurrentIndex(_STAGE if microscope else _AUTOMATIC)
         self._camera_changed(self.camera_choice.currentIndex())
@@ -207,6 +201,8 @@ class DeblurWidget(WorkDock):
 
     def _model_changed(self, *_: object) -> None:
         self.refine.setChecked(not self.model.official)
+        # The authors' networks estimate themselves.
+        self.form.rows.setRowVisible(self.estimator, not self.model.official)
 
     def _layer_changed(self) -> None:
         stack = self.layer is not None and self.layer.ndim > 2
@@ -261,6 +257,7 @@ class DeblurWidget(WorkDock):
             noise_model="poisson" if self.camera_choice.currentIndex() == _STAGE else "white",
             linear=self.light.currentData() and self.camera_choice.currentIndex() != _STAGE,
             **self.model.options(),
+            **({} if self.model.official else self.estimator.options()),
             device=self.device.name,
         )
 
@@ -317,9 +314,11 @@ class DeblurWidget(WorkDock):
             self.refuse(error)
             return
         self._view = part
+        # Of what is read from a disk, the part alone.
+        whole = source.plane if isinstance(source.plane, np.ndarray) else None
         self.start(
             f"Previewing {source.name}",
-            lambda: preview_steps(part.pixels(), magnification, options),
+            lambda: preview_steps(part.pixels(), magnification, options, whole),
         )
 
     def _show_view(self, pixels: Any) -> str:

@@ -84,13 +84,12 @@ class KernelWidget(QWidget):
         self.message.setWordWrap(True)
         self.message.setToolTip("What is drawn.")
         form = Form()
-        for text, field in (
+        form.add(
             ("&Trajectory", self.trajectory_choice),
             ("Draw &as", self.kind),
             ("&Number across", self.across),
             ("Ma&gnification", self.magnification),
-        ):
-            form.add(text, field)
+        )
         layout = QVBoxLayout(self)
         layout.addWidget(form)
         for widget in (self.draw_button, self.follow, self.message):

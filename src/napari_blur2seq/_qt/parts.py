@@ -10,6 +10,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
     QFrame,
     QLabel,
@@ -86,6 +87,33 @@ class Choice(QComboBox):
             QToolTip.showText(event.globalPos(), f"{self.currentText()}\n\n{self.toolTip()}", self)
             return True
         return bool(super().event(event))
+
+
+class LightChoice(Choice):
+    """In which values the light of an exposure adds up; the data is `linear` of the options."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addItem("encoded", False)
+        self.addItem("linear (sRGB)", True)
+        self.setToolTip(
+            "Where the light of the exposure adds up. Encoded: in the values as they are, which is "
+            "exact for most micrographs and raw files. Linear: the values are decoded from sRGB "
+            "first, which is what happens to the light of a photograph."
+        )
+
+
+def number(
+    low: float, high: float, value: float, suffix: str, tip: str, decimals: int = 1
+) -> QDoubleSpinBox:
+    """A control for a number with a unit."""
+    field = QDoubleSpinBox()
+    field.setDecimals(decimals)
+    field.setRange(low, high)
+    field.setSuffix(suffix)
+    field.setValue(value)
+    field.setToolTip(tip)
+    return field
 
 
 class LayerChoice(Choice):
@@ -178,12 +206,13 @@ class Form(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
 
-    def add(self, text: str, field: QWidget) -> None:
-        """Add a control; an ampersand in its text marks the key that reaches it."""
-        label = QLabel(text)
-        label.setToolTip(field.toolTip())
-        label.setBuddy(field)
-        self.rows.addRow(label, field)
+    def add(self, *rows: tuple[str, QWidget]) -> None:
+        """Add controls; an ampersand in a text marks the key that reaches its control."""
+        for text, field in rows:
+            label = QLabel(text)
+            label.setToolTip(field.toolTip())
+            label.setBuddy(field)
+            self.rows.addRow(label, field)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Rows that come, go or grow change the height wanted."""

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _READY = "Choose a motion and press Refine, or edit its path by hand."
 _STAGES = {"refine": "Refining the motion", "restore": "Restoring the sharp image"}
 # What is taken over from the options that a result was made with.
-_KEPT = ("linear", "noise", "prior", "region")
+_KEPT = ("linear", "noise", "noise_model", "prior", "region", "value_range")
 # Share of the canvas that a path to be edited takes up.
 _PATH_SHARE = 0.4
 
@@ -102,13 +102,12 @@ class RefineWidget(WorkDock):
             "For a lens that is not known: half, twice and four times the focal length are tried, "
             "and one is taken if it is clearly better."
         )
-        for text, field in (
+        self.form.add(
             ("&Motion", self.motion),
             ("&Image", self.picture),
             ("Seco&nds", self.seconds),
             ("", self.lenses),
-        ):
-            self.form.add(text, field)
+        )
         self.pause_button = QPushButton("Pa&use")
         self.pause_button.setCheckable(True)
         self.pause_button.setToolTip("Wait after the current step; press again to go on.")
@@ -188,7 +187,7 @@ class RefineWidget(WorkDock):
     def options(self, trajectory: Trajectory, refine: bool = True) -> pipeline.Options:
         """What the controls, and the result that the motion is of, say."""
         assert self.motion.layer is not None
-        parameters = parameters_of(self.motion.layer)
+        parameters = parameters_of(self.motion.layer, self._viewer.dims)
         return pipeline.Options(
             n_poses=len(trajectory),
             refine=refine,

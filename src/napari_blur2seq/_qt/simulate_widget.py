@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import (
-    QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
@@ -23,7 +22,7 @@ from ..errors import Blur2SeqError, OptionError
 from ..layers import LayerData, Source, add_layers, read_source, shaken_layers
 from ..progress import Steps
 from ..trajectory import Trajectory
-from .parts import Choice, LayerChoice
+from .parts import Choice, LayerChoice, LightChoice, number
 from .work_dock import WorkDock
 
 if TYPE_CHECKING:
@@ -156,8 +155,8 @@ class SimulateWidget(WorkDock):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.file, 1)
         row.addWidget(self.browse)
-        self.exposure = _number(1, 10_000, 100, " ms", "Exposure time. Longer shakes more.")
-        self.amplitude = _number(
+        self.exposure = number(1, 10_000, 100, " ms", "Exposure time. Longer shakes more.")
+        self.amplitude = number(
             0.001,
             2,
             0.15,
@@ -166,7 +165,7 @@ class SimulateWidget(WorkDock):
             "0.15 for a telephone, 0.5 for one shaken on purpose.",
             decimals=3,
         )
-        self.extent = _number(
+        self.extent = number(
             0,
             500,
             0,
@@ -175,7 +174,7 @@ class SimulateWidget(WorkDock):
             "comes from tremor and exposure.",
         )
         self.extent.setSpecialValueText("as it comes")
-        self.begin = _number(
+        self.begin = number(
             0, 1e6, 0, " s", "Start of the exposure within a gyroscope recording.", decimals=3
         )
         self.axes = Choice()
@@ -187,17 +186,11 @@ class SimulateWidget(WorkDock):
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
         self.seed.setToolTip("Of the tremor and the noise: the same seed, the same result.")
-        self.noise = _number(
+        self.noise = number(
             0, 50, 1, " %", "Standard deviation of noise added, in percent of the range."
         )
-        self.light = Choice()
-        self.light.addItem("encoded", False)
-        self.light.addItem("linear (sRGB)", True)
-        self.light.setToolTip(
-            "Where the light of the exposure adds up: in the values as they are, or in linear "
-            "light, for photographs."
-        )
-        for text, field in (
+        self.light = LightChoice()
+        self.form.add(
             ("&Image", self.layer_choice),
             ("&Motion", self.motion),
             ("Fil&e", file_row),
@@ -209,8 +202,7 @@ class SimulateWidget(WorkDock):
             ("&Seed", self.seed),
             ("&Noise", self.noise),
             ("Light adds &up in", self.light),
-        ):
-            self.form.add(text, field)
+        )
         self._rows = {"file": file_row, "begin": self.begin, "axes": self.axes}
         self._motion_changed()
 
@@ -294,15 +286,3 @@ def _is_picture(layer: Layer) -> bool:
     from napari.layers import Image
 
     return isinstance(layer, Image)
-
-
-def _number(
-    low: float, high: float, value: float, suffix: str, tip: str, decimals: int = 1
-) -> QDoubleSpinBox:
-    field = QDoubleSpinBox()
-    field.setDecimals(decimals)
-    field.setRange(low, high)
-    field.setSuffix(suffix)
-    field.setValue(value)
-    field.setToolTip(tip)
-    return field

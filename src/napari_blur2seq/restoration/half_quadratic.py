@@ -180,6 +180,7 @@ def restore_steps(
     noise: float | PhotonNoise | None = None,
     blind: bool = False,
     preview: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Steps[Tensor]:
     """Restore (C, H, W) in [0, 1] given the trajectory, with a pause every fraction of a second.
 
@@ -198,6 +199,9 @@ def restore_steps(
         Whether the trajectory is an estimate, whose errors act like noise.
     preview : bool
         Whether events carry the picture so far, reduced, shape (C, h, w).
+    bounds : tuple of float
+        Least and largest value of the result: points that were smeared may be brighter than white,
+        where white is not the end of the camera's range.
 
     Returns
     -------
@@ -245,8 +249,9 @@ def restore_steps(
         cleaned = prior(u[None], level * relative, blind)
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
-            yield Progress("restore", start + part, label, preview_of(z[:, inner, inner]))
-    return z[:, inner, inner].clamp(0, 1)
+            seen = preview_of(z[:, inner, inner], bounds)
+            yield Progress("restore", start + part, label, seen)
+    return z[:, inner, inner].clamp(*bounds)
 
 
 def _noise_map(image: Tensor, noise: PhotonNoise) -> tuple[float, Tensor]:
@@ -257,7 +262,7 @@ def _noise_map(image: Tensor, noise: PhotonNoise) -> tuple[float, Tensor]:
     return level, (noise.sigma(brightness) / max(level, 1e-6)).clamp_min(_LEAST_RELATIVE)
 
 
-def preview_of(image: Tensor) -> NDArray[np.float32]:
+def preview_of(image: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> NDArray[np.float32]:
     """The picture (C, H, W) so far, at most `_PREVIEW_SIDE` px a side, by leaving out pixels."""
     step = math.ceil(max(image.shape[-2:]) / _PREVIEW_SIDE)
-    return np.asarray(image[:, ::step, ::step].clamp(0, 1).cpu().numpy())
+    return np.asarray(image[:, ::step, ::step].clamp(*bounds).cpu().numpy())

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..progress import Steps
 from ..trajectory import Trajectory
+from . import noise_of
 from .half_quadratic import restore_steps
 from .sparse import SparseGradientPrior
 
@@ -13,7 +14,13 @@ from .sparse import SparseGradientPrior
 _ITERATIONS = 5
 
 
-def quick_steps(image: Tensor, trajectory: Trajectory, noise: float | None = None) -> Steps[Tensor]:
+def quick_steps(
+    image: Tensor,
+    trajectory: Trajectory,
+    noise: float | None = None,
+    noise_model: str = "white",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Steps[Tensor]:
     """Restore the brightness of (C, H, W) in [0, 1], and add the change to all channels alike.
 
     Parameters
@@ -22,14 +29,21 @@ def quick_steps(image: Tensor, trajectory: Trajectory, noise: float | None = Non
     trajectory : Trajectory
     noise : float, optional
         Standard deviation of the noise; estimated when not given.
+    noise_model : str
+        See `noise_of`.
+    bounds : tuple of float
+        Least and largest value of the result.
 
     Returns
     -------
     Tensor
-        Shape (C, H, W), in [0, 1].
+        Shape (C, H, W).
     """
     brightness = image.mean(0, keepdim=True)
     prior = SparseGradientPrior(iterations=_ITERATIONS)
-    sharp = yield from restore_steps(brightness, trajectory, prior, noise=noise, blind=True)
+    level = noise_of(brightness, noise, noise_model)
+    sharp = yield from restore_steps(
+        brightness, trajectory, prior, noise=level, blind=True, bounds=bounds
+    )
     # Colours are seen less sharply than brightness.
-    return (image + (sharp - brightness)).clamp(0, 1)
+    return (image + (sharp - brightness)).clamp(*bounds)
