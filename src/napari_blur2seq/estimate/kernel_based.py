@@ -59,6 +59,9 @@ _REGION_ROUNDS = 3
 _LEAST_GAIN = 0.2
 _CONVINCING = 1.0
 _MOST_LOSS = 3.0
+# dB: a long motion that no other start found is one of chance, as sharp pictures have.
+_LONELY = 0.3
+_LONELY_GAIN = 3.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 0.5, 1.5
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
@@ -281,10 +284,14 @@ def estimate_steps(
         hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.02, end)))
     chosen = max(hypotheses, key=standing)
     motion = _dense(chosen.curve, view.camera)
-    # All find the same in a picture that is sharp already.
-    long = motion.extent >= _LEAST_TRACED
-    convincing = long and chosen.agreement(found, view.camera) >= _CONVINCING
-    least = -_MOST_LOSS if convincing else _LEAST_GAIN
+    least = _LEAST_GAIN
+    # In a picture that is sharp already, all find the same short one.
+    if motion.extent >= _LEAST_TRACED:
+        agreement = chosen.agreement(found, view.camera)
+        if agreement >= _CONVINCING:
+            least = -_MOST_LOSS
+        elif agreement < _LONELY:
+            least = _LONELY_GAIN
     moves = motion.extent > 0 and chosen.verdict.gain > least
     # The same motion found in another way.
     spread = min(

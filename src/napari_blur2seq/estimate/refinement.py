@@ -33,7 +33,7 @@ from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import cosine_basis, displacements
 from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
-from .sample import Sample, verdict_steps
+from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View
 
@@ -55,6 +55,8 @@ _WORTH_MORE = 0.5
 # Factors of the focal length that are tried, and what one must gain, dB.
 _LENSES = (0.5, 2.0, 4.0)
 _CLEARLY = 0.5
+# Side in px of the tiles on which they are compared: within one the lens makes no difference.
+_LENS_TILE = 64
 # Steps from one preview to the next.
 _LOOK = 5
 
@@ -244,24 +246,26 @@ def _score(found: _Found) -> float:
     return found.score
 
 
-def _judged_steps(found: _Found) -> Steps[_Found]:
-    judging = verdict_steps(found.view, found.motion)
+def _judged_steps(found: _Found, tile: int = TILE) -> Steps[_Found]:
+    judging = verdict_steps(found.view, found.motion, tile)
     verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
     return replace(found, score=verdict.score)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:
     """The same motion of the picture's middle seen through the lens that suits it best."""
-    best, least = found, found.score + _CLEARLY
+    share = 1 / (len(_LENSES) + 1)
+    best = yield from within(_judged_steps(found, _LENS_TILE), 0, share)
+    least = best.score + _CLEARLY
     for i, factor in enumerate(_LENSES):
         motion, result = (_through(t, factor) for t in (found.motion, found.result))
         view = replace(found.view, camera=motion.camera)
-        judging = _judged_steps(replace(found, view=view, motion=motion, result=result))
-        share = 1 / len(_LENSES)
-        other = yield from within(judging, i * share, (i + 1) * share)
+        through = replace(found, view=view, motion=motion, result=result)
+        judging = _judged_steps(through, _LENS_TILE)
+        other = yield from within(judging, (i + 1) * share, (i + 2) * share)
         if other.score > max(least, best.score):
             best = other
-    return best
+    return (yield from _judged_steps(best))
 
 
 def _through(trajectory: Trajectory, factor: float) -> Trajectory:

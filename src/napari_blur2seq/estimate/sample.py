@@ -35,7 +35,7 @@ from .kernel_network import rasterise
 from .spectrum import likelihood
 from .view import View
 
-_TILE = 160
+TILE = 160
 _MOST = 12
 _BATCH = 3
 
@@ -52,6 +52,9 @@ class Sample:
         The picture.
     reach : float
         Px that a point may be displaced from its middle place.
+    tile : int
+        Side of the tiles in px; longer for longer motions. The network has learned from `TILE`;
+        what differs all over the picture is seen better in smaller ones.
 
     Attributes
     ----------
@@ -59,11 +62,11 @@ class Sample:
         (x, y) of the tiles' middles in px, shape (N, 2).
     """
 
-    def __init__(self, view: View, reach: float) -> None:
+    def __init__(self, view: View, reach: float, tile: int = TILE) -> None:
         height, width = view.grey.shape
         self.reach = math.ceil(reach) + 6
         margin = int(1.25 * self.reach) + 8
-        side = max(_TILE, 2 * self.reach)
+        side = max(tile, 2 * self.reach)
         inner = [min(side, length) // CELL * CELL for length in (height, width)]
         self._size = (fast_size(inner[0] + 2 * margin), fast_size(inner[1] + 2 * margin))
         self._inner = (
@@ -72,7 +75,7 @@ class Sample:
             slice(margin, margin + inner[1]),
         )
         pictures, inside, middles = [], [], []
-        tops, lefts = _starts((height, width), inner)
+        tops, lefts = _starts((height, width), inner, _MOST * TILE**2 // tile**2)
         for top in tops:
             for left in lefts:
                 y = torch.arange(top - margin, top - margin + self._size[0])
@@ -146,7 +149,7 @@ class Sample:
         return gain, unexplained.log() + 3 * norm_ratio(restored).log()
 
 
-def verdict_steps(view: View, trajectory: Trajectory) -> Steps[Verdict]:
+def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps[Verdict]:
     """Judge a trajectory of a picture.
 
     Yields
@@ -158,18 +161,18 @@ def verdict_steps(view: View, trajectory: Trajectory) -> Steps[Verdict]:
     Verdict
     """
     reach = float(np.abs(trajectory.paths(trajectory.grid())).max())
-    judging = Sample(view, reach).score_parts(trajectory)
+    judging = Sample(view, reach, tile).score_parts(trajectory)
     gain, cost = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
     return Verdict(gain, cost, likelihood(view, trajectory))
 
 
-def _starts(shape: tuple[int, int], part: list[int]) -> list[list[int]]:
+def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:
     """Even starts of parts that leave out no more than a quarter of one, or are the most."""
     counts = [
         max(1, math.ceil((length - side / 4) / side))
         for length, side in zip(shape, part, strict=True)
     ]
-    while counts[0] * counts[1] > _MOST:
+    while counts[0] * counts[1] > most:
         counts[counts.index(max(counts))] -= 1
     return [
         [(length - side) // 2]
