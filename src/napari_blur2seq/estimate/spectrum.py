@@ -45,6 +45,8 @@ _POSES = 96
 # Few: more of them follow the chances of one picture.
 _STEPS = 20
 _RATE = 0.1
+# For each term of the curve that is fitted, of the spectra: fewer show chance.
+_NUMBERS = 2000
 # Roll is seen from further away than pitch and yaw.
 _ROLL_RATE = 2.0
 _PAUSE = 5
@@ -89,6 +91,11 @@ class Spectrum:
         self._count = self._summed(torch.ones_like(self._slope)).clamp_min(1) * len(corners)
         self._levels = torch.full((_RINGS * _SECTORS,), 1e-3)
 
+    @property
+    def size(self) -> int:
+        """How many numbers the spectra have."""
+        return int(self._power.numel())
+
     def _summed(self, values: Tensor) -> Tensor:
         return torch.zeros(_RINGS * _SECTORS).index_add_(0, self._cells, values)
 
@@ -128,6 +135,8 @@ class Spectrum:
 def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
     """Raise the likelihood of a curve by gradient ascent with momentum, with pauses.
 
+    The smaller the picture, the fewer of the first terms are moved.
+
     Parameters
     ----------
     view : View
@@ -146,7 +155,8 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
     spectrum = Spectrum(view, 1.3 * reach + 4)
     basis, values = cosine_basis(poses, len(curve)), curve
     orders = torch.arange(1.0, len(values) + 1)[:, None]
-    rates = _RATE / orders.sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
+    fitted = orders <= spectrum.size // _NUMBERS
+    rates = fitted * _RATE / orders.sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     best, highest = values, -math.inf
     for step in range(1, _STEPS + 1):
