@@ -30,7 +30,7 @@ from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .sample import verdict_steps
-from .spectrum import fit_to_spectrum
+from .spectrum import fit_to_spectrum, likelihood
 from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
 
@@ -59,9 +59,11 @@ _REGION_ROUNDS = 3
 _LEAST_GAIN = 0.2
 _CONVINCING = 1.0
 _MOST_LOSS = 3.0
-# dB: a long motion that no other start found is one of chance, as sharp pictures have.
+# A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
+# what it must promise, dB, and what if it makes the power spectrum likely by so many hundredths.
 _LONELY = 0.3
-_LONELY_GAIN = 3.0
+_LONELY_GAIN, _LIKELY_GAIN = 3.0, 1.8
+_LIKELY = 6.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 0.5, 1.5
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
@@ -291,7 +293,9 @@ def estimate_steps(
         if agreement >= _CONVINCING:
             least = -_MOST_LOSS
         elif agreement < _LONELY:
-            least = _LONELY_GAIN
+            still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
+            likely = chosen.verdict.likelihood - likelihood(view, still) >= _LIKELY
+            least = _LIKELY_GAIN if likely else _LONELY_GAIN
     moves = motion.extent > 0 and chosen.verdict.gain > least
     # The same motion found in another way.
     spread = min(
