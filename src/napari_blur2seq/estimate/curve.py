@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,6 +82,18 @@ def displacements(coefficients: Tensor, basis: Tensor, points: Tensor, camera: C
     rays = torch.cat([(points - centre) / f, torch.ones_like(points[:, :1])], 1)
     moved = torch.einsum("stij,nj->stni", matrices, rays)
     return (moved[..., :2] / moved[..., 2:] - rays[:, :2]) * f
+
+
+def centred_displacements(poses: Tensor, points: Tensor, camera: Camera) -> Tensor:
+    """``H_j x - x`` in px less their mean over time, of poses (T, 3) in px; shape (N, T, 2)."""
+    # Each pose is a curve of one coefficient.
+    moved = displacements(poses[:, None], torch.ones(1, 1), points, camera)[:, 0].transpose(0, 1)
+    return moved - moved.mean(1, keepdim=True)
+
+
+def reach_of(trajectory: Trajectory) -> float:
+    """Px that a point is displaced at most."""
+    return float(np.abs(trajectory.paths(trajectory.grid())).max())
 
 
 def _look_up(tables: Tensor, displacements: Tensor) -> Tensor:

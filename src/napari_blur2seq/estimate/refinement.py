@@ -31,7 +31,7 @@ from ..metrics import path_error
 from ..progress import Climbed, Steps, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
-from .curve import cosine_basis, displacements
+from .curve import centred_displacements, cosine_basis, reach_of
 from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
@@ -98,10 +98,7 @@ class Objective:
             Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
         """
         poses = self._basis @ coefficients + rest
-        # Each pose is a curve of one coefficient.
-        moved = displacements(poses[:, None], torch.ones(1, 1), self._sample.middles, self._camera)
-        moved = moved[:, 0].transpose(0, 1)
-        moved = moved - moved.mean(1, keepdim=True)
+        moved = centred_displacements(poses, self._sample.middles, self._camera)
         gain, cost = self._sample.score(moved)
         roughness = (coefficients.square().sum(1) * _orders().square()).sum()
         roughness = roughness / (coefficients.detach().square().sum() + 1)
@@ -276,8 +273,7 @@ def _through(trajectory: Trajectory, factor: float) -> Trajectory:
 
 
 def _objective(found: _Found) -> Objective:
-    reach = float(np.abs(found.motion.paths(found.motion.grid())).max())
-    return Objective(found.view, 1.2 * reach, len(found.motion))
+    return Objective(found.view, 1.2 * reach_of(found.motion), len(found.motion))
 
 
 def _climb_steps(

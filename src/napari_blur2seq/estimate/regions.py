@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +15,7 @@ from ..progress import Parts
 from ..trajectory import Trajectory
 from .curve import Evidence
 from .latent import periodic, sharp_edges, strongest
+from .view import spread
 
 _SIDE = 96
 _MOST = 36
@@ -29,12 +29,7 @@ def regions(shape: tuple[int, int], reach: int) -> tuple[int, list[tuple[int, in
     """
     side = min(max(_SIDE, 4 * reach), *shape)
     counts = [1 + math.ceil(1.5 * (length - side) / side) for length in shape]
-    while counts[0] * counts[1] > _MOST:
-        counts[int(np.argmax(counts))] -= 1
-    tops, lefts = (
-        [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
-        for length, count in zip(shape, counts, strict=True)
-    )
+    tops, lefts = spread(shape, (side, side), counts, _MOST)
     return side, [(y, x) for y in tops for x in lefts]
 
 

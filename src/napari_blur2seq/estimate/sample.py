@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fft import irfft2, rfft2
@@ -20,6 +19,7 @@ from ..progress import Parts, Steps, announced
 from ..restoration.half_quadratic import SATURATED
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
+from .curve import reach_of
 from .judge import (
     CELL,
     ITERATIONS,
@@ -33,7 +33,7 @@ from .judge import (
 )
 from .kernel_network import rasterise
 from .spectrum import likelihood
-from .view import View
+from .view import View, spread
 
 TILE = 160
 _MOST = 12
@@ -160,8 +160,7 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     -------
     Verdict
     """
-    reach = float(np.abs(trajectory.paths(trajectory.grid())).max())
-    judging = Sample(view, reach, tile).score_parts(trajectory)
+    judging = Sample(view, reach_of(trajectory), tile).score_parts(trajectory)
     gain, cost = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
     return Verdict(gain, cost, likelihood(view, trajectory))
 
@@ -172,11 +171,4 @@ def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int
         max(1, math.ceil((length - side / 4) / side))
         for length, side in zip(shape, part, strict=True)
     ]
-    while counts[0] * counts[1] > most:
-        counts[counts.index(max(counts))] -= 1
-    return [
-        [(length - side) // 2]
-        if count == 1
-        else [round(k * (length - side) / (count - 1)) for k in range(count)]
-        for length, side, count in zip(shape, part, counts, strict=True)
-    ]
+    return spread(shape, part, counts, most)

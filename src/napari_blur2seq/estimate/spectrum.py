@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fft import fftfreq, rfft2, rfftfreq
@@ -28,9 +27,9 @@ from torch.fft import fftfreq, rfft2, rfftfreq
 from ..fourier import transfer_functions
 from ..progress import Parts
 from ..trajectory import Trajectory
-from .curve import cosine_basis, displacements, to_trajectory
+from .curve import centred_displacements, cosine_basis, reach_of, to_trajectory
 from .kernel_network import rasterise
-from .view import View
+from .view import View, spread
 
 _SIDE = 320
 _MOST = 16
@@ -127,9 +126,7 @@ class Spectrum:
 
     def moved(self, poses: Tensor) -> Tensor:
         """Displacements of the tiles' middles by poses of pitch, yaw and roll in px, (T, 3)."""
-        moved = displacements(poses[:, None], torch.ones(1, 1), self._middles, self._camera)
-        moved = moved[:, 0].transpose(0, 1)
-        return moved - moved.mean(1, keepdim=True)
+        return centred_displacements(poses, self._middles, self._camera)
 
 
 def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
@@ -151,8 +148,7 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
     """
     poses = max(_POSES, len(curve) + 1)
     start = to_trajectory(curve, view.camera, poses)
-    reach = float(np.abs(start.paths(start.grid())).max())
-    spectrum = Spectrum(view, 1.3 * reach + 4)
+    spectrum = Spectrum(view, 1.3 * reach_of(start) + 4)
     basis, values = cosine_basis(poses, len(curve)), curve
     orders = torch.arange(1.0, len(values) + 1)[:, None]
     fitted = orders <= spectrum.size // _NUMBERS
@@ -180,8 +176,7 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
 
 def likelihood(view: View, trajectory: Trajectory) -> float:
     """Logarithm of a trajectory's likelihood; see `Spectrum.likelihood`."""
-    reach = float(np.abs(trajectory.paths(trajectory.grid())).max())
-    spectrum = Spectrum(view, reach)
+    spectrum = Spectrum(view, reach_of(trajectory))
     poses = torch.from_numpy(trajectory.rotations * trajectory.focal_length).float()
     return float(spectrum.likelihood(spectrum.moved(poses)))
 
@@ -197,12 +192,5 @@ def _through_window(power: Tensor) -> Tensor:
 def _corners(shape: tuple[int, int], side: int) -> list[tuple[int, int]]:
     """Top left corners (y, x) of tiles that overlap by about half, spread evenly."""
     counts = [max(1, math.ceil((length - side / 4) / (0.6 * side))) for length in shape]
-    while counts[0] * counts[1] > _MOST:
-        counts[int(np.argmax(counts))] -= 1
-    tops, lefts = (
-        [(length - side) // 2]
-        if count == 1
-        else [round(i * (length - side) / (count - 1)) for i in range(count)]
-        for length, count in zip(shape, counts, strict=True)
-    )
+    tops, lefts = spread(shape, (side, side), counts, _MOST)
     return [(y, x) for y in tops for x in lefts]

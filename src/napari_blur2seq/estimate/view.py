@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
@@ -15,6 +16,21 @@ from ..restoration.half_quadratic import SATURATED, estimate_noise
 FINE_PIXELS = 700_000
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
 _LONGER = 4.0
+
+
+def spread(
+    shape: Sequence[int], sides: Sequence[int], counts: Sequence[int], most: int
+) -> list[list[int]]:
+    """Starts, along each axis, of parts that are spread evenly over a picture, at most `most`."""
+    counts = list(counts)
+    while counts[0] * counts[1] > most:
+        counts[counts.index(max(counts))] -= 1
+    return [
+        [(length - side) // 2]
+        if count == 1
+        else [round(i * (length - side) / (count - 1)) for i in range(count)]
+        for length, side, count in zip(shape, sides, counts, strict=True)
+    ]
 
 
 def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
