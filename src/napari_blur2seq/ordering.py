@@ -6,16 +6,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def shortest_path(points: ArrayLike) -> NDArray[np.intp]:
+def shortest_path(points: ArrayLike, starts: int | None = None) -> NDArray[np.intp]:
     """Order of a short open path through all points.
 
-    From every point to the nearest one left; each of these paths is then improved by turning
-    parts of it round (2-opt) as long as that makes it shorter, and the shortest is taken.
+    From a point to the nearest one left, and so on, begun at several points; each of these paths is
+    then improved by turning parts of it round (2-opt) as long as that makes it shorter, and the
+    shortest is taken.
 
     Parameters
     ----------
     points : array_like
         Shape (N, D).
+    starts : int, optional
+        Number of points to begin at; all by default.
 
     Returns
     -------
@@ -24,7 +27,9 @@ def shortest_path(points: ArrayLike) -> NDArray[np.intp]:
     """
     positions = np.asarray(points, dtype=np.float64)
     distance = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
-    paths = [_turned(distance, _nearest(distance, start)) for start in range(len(positions))]
+    count = len(positions) if starts is None else min(starts, len(positions))
+    first = np.linspace(0, len(positions) - 1, count).round().astype(int)
+    paths = [_turned(distance, _nearest(distance, start)) for start in first]
     return min(paths, key=lambda path: distance[path[:-1], path[1:]].sum())
 
 

@@ -37,6 +37,7 @@ POSES = 48
 MOST_COEFFICIENTS = 16
 _PAUSE = 20
 _LEAST_TRACED, _MOST_TRACED = 128, 160
+_PATH_STARTS = 24
 # Standard deviation of the smoothing of kernels, px: they are known no better.
 _SOFTNESS = 0.8
 
@@ -229,7 +230,7 @@ def trace_kernel(kernel: Tensor) -> Tensor:
     across = int(max(rows.max() - rows.min(), columns.max() - columns.min()))
     count = min(max(_LEAST_TRACED, 2 * across), _MOST_TRACED)
     points = _equal_masses(kernel, count)
-    points = points[torch.from_numpy(shortest_path(points.numpy()))]
+    points = points[torch.from_numpy(shortest_path(points.numpy(), _PATH_STARTS))]
     shift = 2 / count * cosine_basis(count, count - 1).T @ (points - points.mean(0))
     return torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(count - 1)], 1)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..fourier import fast_size, transfer_functions
+from ..fourier import fast_size, power_spectrum, transfer_functions
 from ..progress import Parts, Steps, announced
 from ..restoration.half_quadratic import SATURATED
 from ..restoration.sparse import SparseGradientPrior
@@ -120,7 +120,7 @@ class Sample:
         weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
         kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self.reach + 5)
         transfer = transfer_functions(kernels, self._size)[:, None]
-        power = transfer.abs().square()
+        power = power_spectrum(transfer)
         last = 2 * self._assumed
         first = max(self._prior.known.first_sigma, last)
         observed, inside = self._observed[index], self._inside[index]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.fft import fftfreq, rfft2, rfftfreq
 
-from ..fourier import transfer_functions
+from ..fourier import power_spectrum, transfer_functions
 from ..progress import Parts
 from ..trajectory import Trajectory
 from .curve import centred_displacements, cosine_basis, reach_of, to_trajectory
@@ -72,7 +72,7 @@ class Spectrum:
         window = profile[:, None] * profile
         tiles = torch.stack([view.grey[y : y + side, x : x + side] for y, x in corners])
         tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * window
-        power = rfft2(tiles).abs().square() / window.square().sum()
+        power = power_spectrum(rfft2(tiles)) / window.square().sum()
         fy, fx = fftfreq(side)[:, None], rfftfreq(side)[None]
         radius = (fx.square() + fy.square()).sqrt()
         lowest = _LOWEST / side
@@ -111,8 +111,8 @@ class Spectrum:
         moved = moved.clamp(-self._reach, self._reach)
         weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
         kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self._reach + 3)
-        transfer = transfer_functions(kernels, (self._side, self._side)).abs().square()
-        response = _through_window(transfer)[:, self._used]
+        transfer = transfer_functions(kernels, (self._side, self._side))
+        response = _through_window(power_spectrum(transfer))[:, self._used]
         with torch.no_grad():
             for _ in range(rounds):
                 sharp = self._levels[self._cells] * self._slope

@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..fourier import differences, fast_size, transfer_functions
+from ..fourier import differences, fast_size, power_spectrum, transfer_functions
 from .latent import periodic, sharp_edges, strongest
 
 MAX_SIZE = 151
@@ -166,7 +166,7 @@ def _improved(
     predicted = irfft2(spectrum * transfer, s=shape)
     fx, fy = spectrum
     spectra = rfft2(torch.where(valid > 0, seen, predicted))
-    power = fx.abs().square() + fy.abs().square()
+    power = power_spectrum(spectrum).sum(0)
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
     raw = irfft2(cross / (power + start.ridge * power.mean()), s=shape)
     return _cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])

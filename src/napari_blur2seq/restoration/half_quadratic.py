@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..camera import Camera
-from ..fourier import fast_size, transfer_functions
+from ..fourier import fast_size, power_spectrum, transfer_functions
 from ..motion_blur import MotionBlur, local_kernels
 from ..progress import Parts, Progress, Steps, announced
 from ..trajectory import Trajectory
@@ -165,7 +165,7 @@ class LocalInverse:
             index = slice(first, min(first + self._batch, len(self.tiling)))
             tiles = self.tiling.cut(padded, index) * self.tiling.taper
             spectra = self._spectra(index)
-            corrected = torch.fft.rfft2(tiles) * spectra.conj() / (spectra.abs().square() + ridge)
+            corrected = torch.fft.rfft2(tiles) * spectra.conj() / (power_spectrum(spectra) + ridge)
             tiles = torch.fft.irfft2(corrected, s=(self.tiling.size, self.tiling.size))
             self.tiling.add(result, tiles, index)
             yield index.stop / len(self.tiling)

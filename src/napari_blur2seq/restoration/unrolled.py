@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fft import irfft2, rfft2
 
-from ..fourier import transfer_functions
+from ..fourier import power_spectrum, transfer_functions
 from .denoiser import Denoiser
 from .half_quadratic import SATURATED, Schedule
 
@@ -67,7 +67,7 @@ class Splitting(nn.Module):
         saturated = (observed >= SATURATED).any(1, keepdim=True) & (inside > 0)
         size = (observed.shape[-2], observed.shape[-1])
         transfer = transfer_functions(kernels, size)[:, None]
-        power = transfer.abs().square()
+        power = power_spectrum(transfer)
         last = sigma[:, None, None, None]
         first = last.clamp_min(self._start.first_sigma)
         z = observed

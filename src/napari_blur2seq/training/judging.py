@@ -22,7 +22,7 @@ from torch.fft import irfft2, rfft2
 from ..estimate.curve import cosine_basis
 from ..estimate.judge import CELL, ITERATIONS, LEAST_NOISE, POWER, ROUNDS, Judge, log_ratio
 from ..estimate.kernel_network import KernelNetwork, rasterise
-from ..fourier import differences, transfer_functions
+from ..fourier import differences, power_spectrum, transfer_functions
 from ..models.registry import load_kernel_network
 from ..progress import finish
 from ..restoration.sparse import SparseGradientPrior
@@ -224,7 +224,7 @@ def quick_restoration(blurry: Tensor, kernels: Tensor, assumed: Tensor) -> tuple
     """
     observed = F.pad(blurry[:, None], (_MARGIN,) * 4, mode="replicate")[:, 0]
     transfer = transfer_functions(kernels, (_FULL, _FULL))
-    power = transfer.abs().square()
+    power = power_spectrum(transfer)
     prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
     first = assumed.clamp_min(prior.known.first_sigma)
     sides = (_FULL, _FULL)
