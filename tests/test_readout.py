@@ -46,7 +46,7 @@ def test_px_are_what_the_corner_moves(axis: int) -> None:
     np.testing.assert_allclose(axis_curves(trajectory, "µm", 0.5), 0.5 * curves)
 
 
-def test_bands_displace_the_picture_by_the_spread() -> None:
+def test_bands_displace_the_picture_by_the_error() -> None:
     trajectory = simulate_tremor(SHAPE, extent=8.0)
     degrees = axis_bands(trajectory, 2.0)
     for axis in range(3):

@@ -114,7 +114,7 @@ def viewer(make_napari_viewer):
         noise=0.03, noise_model="poisson", linear=True, value_range=(0, 4095), estimator="kernels"
     )
     parameters = asdict(told)
-    about = {"parameters": parameters, "certainty": {"spread_px": 1.0}}
+    about = {"parameters": parameters, "certainty": {"error_px": 1.0}}
     source = picture_of(viewer)
     list(add_layers(viewer, result_layers(result_of(PICTURE, MOTION, about), source), source))
     return viewer
@@ -299,7 +299,7 @@ def test_time_is_flipped_in_all_that_belongs_together(qtbot, viewer):
     assert tracks.color_by == "time" and len(tracks.features["time"]) == len(rows)
     kept = {layer.metadata["blur2seq"]["trajectory_csv"] for layer in (sharp, sequence, tracks)}
     assert kept == {MOTION.reversed().to_csv()}
-    assert tracks.metadata["blur2seq"]["certainty"] == {"spread_px": 1.0}
+    assert tracks.metadata["blur2seq"]["certainty"] == {"error_px": 1.0}
     widget.flip_button.click()
     np.testing.assert_array_equal(trajectory_of(tracks).rotations, MOTION.rotations)
     np.testing.assert_array_equal(sequence.data, frames)

@@ -34,8 +34,8 @@ def docked(viewer) -> TrajectoryWidget:
     return widget
 
 
-def add_motion(viewer, trajectory: Trajectory = MOTION, name: str = "motion", spread=0.5):
-    metadata = {"certainty": {"spread_px": spread}}
+def add_motion(viewer, trajectory: Trajectory = MOTION, name: str = "motion", error=0.5):
+    metadata = {"certainty": {"error_px": error}}
     data, keywords, _ = trajectory_layer(trajectory, name, picture_of(viewer), metadata)
     return viewer.add_tracks(data, **keywords)
 
@@ -63,7 +63,7 @@ def test_curves_appear_with_the_first_trajectory(viewer):
 
     bands = [i for i in widget._angles.getPlotItem().items if isinstance(i, FillBetweenItem)]
     assert len(bands) == 3
-    assert "certain to 0.5 px" in widget.message.text()
+    assert "likely right to 0.5 px" in widget.message.text()
     viewer.layers.clear()
     assert "No trajectory yet" in widget.message.text()
 
@@ -121,7 +121,7 @@ def test_several_are_overlaid_in_the_same_direction(viewer):
     viewer.add_image(PICTURE)
     widget = docked(viewer)
     first = add_motion(viewer)
-    second = add_motion(viewer, MOTION.reversed(), "other", spread=None)
+    second = add_motion(viewer, MOTION.reversed(), "other", error=None)
     assert widget.ticked == [first]
     widget.tick(second)
     shown = curves(widget)

@@ -527,12 +527,12 @@ def source_of(layer: Layer, layers: Iterable[Layer]) -> Layer | None:
     return next((other for other in layers if other.name == name), None)
 
 
-def spread_of(layer: Layer) -> float | None:
-    """How far the trajectory of a result is uncertain, in px, or None where that is unknown."""
+def error_of(layer: Layer) -> float | None:
+    """What the error of a result's trajectory seldom exceeds, px, or None if that is unknown."""
     kept = layer.metadata.get("blur2seq")
     certainty = kept.get("certainty") if isinstance(kept, dict) else None
-    spread = certainty.get("spread_px") if isinstance(certainty, dict) else None
-    return float(spread) if isinstance(spread, int | float) and np.isfinite(spread) else None
+    error = certainty.get("error_px") if isinstance(certainty, dict) else None
+    return float(error) if isinstance(error, int | float) and np.isfinite(error) else None
 
 
 def place_of_tracks(layer: Layer, trajectory: Trajectory) -> Source:

@@ -365,8 +365,8 @@ def _deblur_tensor(
         estimate = yield from within(estimating_steps, 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         # Who misjudges the motion that was found cannot lead to a better one.
-        refined = refined and estimate.expected_gain > 0
-        certainty = {"spread_px": estimate.spread, "hypotheses": estimate.candidates}
+        refined = refined and estimate.certainty.expected_gain > 0
+        certainty = {**asdict(estimate.certainty), "hypotheses": estimate.candidates}
         about = {"prior": prior_name, "estimator": estimator, "certainty": certainty}
     if moves:
         restoring = estimating

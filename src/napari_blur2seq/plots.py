@@ -73,7 +73,7 @@ def curves_plot(
     trajectories: Mapping[str, Trajectory],
     unit: Unit = "degrees",
     pixel_size: float | None = None,
-    spreads: Mapping[str, float] | None = None,
+    errors: Mapping[str, float] | None = None,
     form: Literal["png", "svg"] = "png",
 ) -> bytes:
     """Pitch, yaw and roll of one or several trajectories over the exposure, as PNG or SVG.
@@ -84,8 +84,8 @@ def curves_plot(
         By name.
     unit, pixel_size
         As for `readout.axis_curves`.
-    spreads : mapping of str to float, optional
-        Uncertainty in px, by name, drawn as bands.
+    errors : mapping of str to float, optional
+        What their errors seldom exceed in px, by name, drawn as bands.
     form : str
         ``"png"`` or ``"svg"``.
     """
@@ -97,8 +97,8 @@ def curves_plot(
         cycle(("-", "--", ":", "-.")), trajectories.items(), strict=False
     ):
         curves, time = axis_curves(trajectory, unit, pixel_size), clock(trajectory)
-        spread = (spreads or {}).get(name)
-        bands = None if spread is None else axis_bands(trajectory, spread, unit, pixel_size)
+        error = (errors or {}).get(name)
+        bands = None if error is None else axis_bands(trajectory, error, unit, pixel_size)
         for axis, angle in enumerate(axis_names(trajectory)):
             label = f"{angle}, {name}" if len(trajectories) > 1 else angle
             curve = curves[:, axis]

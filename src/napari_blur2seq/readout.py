@@ -71,19 +71,19 @@ def summary(trajectory: Trajectory, pixel_size: float | None = None) -> str:
 
 def axis_bands(
     trajectory: Trajectory,
-    spread: float,
+    error: float,
     unit: Unit = "degrees",
     pixel_size: float | None = None,
 ) -> NDArray[np.float64]:
     """Half widths of the bands of uncertainty about pitch, yaw and roll, shape (3,).
 
-    Each is the angle that alone displaces a 3x3 grid of image points by `spread` px (root
+    Each is the angle that alone displaces a 3x3 grid of image points by `error` px (root
     mean square), in the unit of `axis_curves`.
     """
     rotations = _TINY * np.eye(3)
     probe = Trajectory.from_camera(rotations, trajectory.camera)
     paths = probe.paths(probe.grid())
-    angles = spread * _TINY / np.sqrt(np.square(paths).sum(-1).mean(1))
+    angles = error * _TINY / np.sqrt(np.square(paths).sum(-1).mean(1))
     bands: NDArray[np.float64]
     if unit == "degrees":
         bands = np.rad2deg(angles)

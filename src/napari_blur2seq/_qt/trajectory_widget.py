@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import Blur2SeqError
 from ..files import split_name
-from ..layers import is_trajectory, sequence_of, spread_of, trajectory_of
+from ..layers import error_of, is_trajectory, sequence_of, trajectory_of
 from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
 from ..units import pixel_size
 from ..writers import write_sequence
@@ -254,8 +254,8 @@ class TrajectoryWidget(QWidget):
         plot.getAxis("left").setLabel(f"{'rotation' if unit == 'degrees' else 'shift'} ({unit})")
         for k, ((layer, trajectory), size) in enumerate(zip(self._shown, sizes, strict=True)):
             curves, time = axis_curves(trajectory, unit, size), clock(trajectory)
-            spread = spread_of(layer)
-            bands = None if spread is None else axis_bands(trajectory, spread, unit, size)
+            error = error_of(layer)
+            bands = None if error is None else axis_bands(trajectory, error, unit, size)
             line = _STYLES[k % len(_STYLES)]
             for axis, name in enumerate(axis_names(trajectory)):
                 pen = pg.mkPen(colours[axis], width=2, style=line)
@@ -303,8 +303,8 @@ class TrajectoryWidget(QWidget):
         size = self._pixel_size(layer)
         extent = float(np.linalg.norm(np.ptp(path, axis=0)))
         physical = "" if size is None else f" ({extent * size:.3g} µm)"
-        spread = spread_of(layer)
-        certain = "" if spread is None else f", certain to {spread:.2g} px"
+        error = error_of(layer)
+        certain = "" if error is None else f", likely right to {error:.2g} px"
         self.message.setText(f"Path at {where}: {extent:.1f} px across{physical}{certain}")
 
     def _restyle(self, event: Any = None) -> None:
@@ -393,12 +393,12 @@ class TrajectoryWidget(QWidget):
         from ..files import write_whole
         from ..plots import curves_plot
 
-        spreads = {layer.name: spread_of(layer) for layer, _ in self._shown}
+        errors = {layer.name: error_of(layer) for layer, _ in self._shown}
         plot = curves_plot(
             {layer.name: trajectory for layer, trajectory in self._shown},
             _UNITS[self.unit.currentText()],
             self._pixel_size(self._shown[0][0]),
-            {name: spread for name, spread in spreads.items() if spread is not None},
+            {name: error for name, error in errors.items() if error is not None},
             form,
         )
         write_whole(path, plot)

@@ -106,11 +106,14 @@ class Verdict:
         The classical cost.
     likelihood : float
         Of the power spectrum, in hundredths; see `spectrum.Spectrum.likelihood`.
+    low_gain : float
+        The gain that nine of ten cells of 16 px exceed, dB.
     """
 
     gain: float
     cost: float
     likelihood: float
+    low_gain: float
 
     @property
     def score(self) -> float:

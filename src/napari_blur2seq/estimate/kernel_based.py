@@ -23,6 +23,7 @@ from ..camera import Camera
 from ..metrics import path_error
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
+from .certainty import Certainty
 from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
 from .judge import Verdict
 from .kernel_network import network_curve
@@ -60,12 +61,15 @@ _LEAST_GAIN = 0.2
 _CONVINCING = 1.0
 _MOST_LOSS = 3.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
-# what it must promise, dB, and what if it makes the power spectrum likely by so many hundredths.
+# by how much it must be better than others, what it must promise, and what if it is to make the
+# picture better nearly everywhere, dB.
 _LONELY = 0.3
-_LONELY_GAIN, _LIKELY_GAIN = 3.0, 1.8
-_LIKELY = 6.0
+_LONELY_PRICE = 1.0
+_LONELY_GAIN, _EVERYWHERE_GAIN = 3.0, 1.8
+# dB by which a hypothesis is worse whose distance counts a third.
+_DOUBTED = 1.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
-_AGREEMENT, _MOST_AGREEMENT = 0.5, 1.5
+_AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
 # as alike as it was taken for when the kernels were found.
 _WIDER = 0.3
@@ -84,18 +88,15 @@ class Estimate:
         Centred, densely sampled.
     moves : bool
         False if no motion that was found is likely to make the picture better.
-    expected_gain : float
-        What the judge expects of it, dB.
-    spread : float
-        Path error in px to the nearest hypothesis of another start.
+    certainty : Certainty
+        What speaks for it.
     candidates : list of dict
         Extent (px) and expected gain (dB) of every hypothesis of the last choice.
     """
 
     trajectory: Trajectory
     moves: bool
-    expected_gain: float
-    spread: float
+    certainty: Certainty
     candidates: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -125,7 +126,7 @@ class _Hypothesis:
 def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
     trajectory = _dense(curve, view.camera)
     if trajectory.extent > 0.6 * min(view.grey.shape):
-        return Verdict(-math.inf, math.inf, 0.0)
+        return Verdict(-math.inf, math.inf, 0.0, -math.inf)
     return (yield from verdict_steps(view, trajectory))
 
 
@@ -273,8 +274,12 @@ def estimate_steps(
             found.append((yield from judged(number, curve * larger, begin, begin + 0.01)))
 
     def standing(hypothesis: _Hypothesis) -> float:
-        agreement = _AGREEMENT * hypothesis.agreement(found, view.camera)
-        return hypothesis.verdict.score + min(agreement, _MOST_AGREEMENT)
+        agreement = hypothesis.agreement(found, view.camera)
+        long = _dense(hypothesis.curve, view.camera).extent >= _LEAST_TRACED
+        bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
+        if long and agreement < _LONELY:
+            bonus = -_LONELY_PRICE
+        return hypothesis.verdict.score + bonus
 
     found.sort(key=lambda h: -standing(h))
     hypotheses = found[:1]
@@ -286,24 +291,22 @@ def estimate_steps(
         hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.02, end)))
     chosen = max(hypotheses, key=standing)
     motion = _dense(chosen.curve, view.camera)
-    least = _LEAST_GAIN
-    # In a picture that is sharp already, all find the same short one.
-    if motion.extent >= _LEAST_TRACED:
-        agreement = chosen.agreement(found, view.camera)
-        if agreement >= _CONVINCING:
-            least = -_MOST_LOSS
-        elif agreement < _LONELY:
-            still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
-            likely = chosen.verdict.likelihood - likelihood(view, still) >= _LIKELY
-            least = _LIKELY_GAIN if likely else _LONELY_GAIN
-    moves = motion.extent > 0 and chosen.verdict.gain > least
+    still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
+    apart = [path_error(motion, _dense(h.curve, view.camera)) for h in found]
     # The same motion found in another way.
-    spread = min(
-        path_error(motion, _dense(other.curve, view.camera))
-        for other in found
-        if other.start != chosen.start or len(found) == 1
-    )
+    others = [d for h, d in zip(found, apart, strict=True) if h.start != chosen.start]
+    weights = [math.exp((standing(h) - standing(chosen)) / _DOUBTED) for h in found]
+    doubt = math.sqrt(np.average(np.square(apart), weights=weights))
     factor = view.camera.focal_length / camera.focal_length
+    certainty = Certainty(
+        extent=motion.extent / factor,
+        spread=min(others, default=motion.extent) / factor,
+        doubt=doubt / factor,
+        agreement=chosen.agreement(found, view.camera),
+        expected_gain=chosen.verdict.gain,
+        low_gain=chosen.verdict.low_gain,
+        likelihood_gain=chosen.verdict.likelihood - likelihood(view, still),
+    )
     candidates = [
         {
             "extent_px": _dense(h.curve, view.camera).extent / factor,
@@ -311,6 +314,19 @@ def estimate_steps(
         }
         for h in hypotheses
     ]
+    moves = motion.extent > 0 and chosen.verdict.gain > _least_gain(certainty, factor)
     rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
     trajectory = Trajectory.from_camera(rotations, camera)
-    return Estimate(trajectory, moves, chosen.verdict.gain, spread / factor, candidates)
+    return Estimate(trajectory, moves, certainty, candidates)
+
+
+def _least_gain(certainty: Certainty, factor: float) -> float:
+    """What the judge must expect of a motion for it to be believed, dB."""
+    # In a picture that is sharp already, all find the same short one.
+    if certainty.extent * factor < _LEAST_TRACED:
+        return _LEAST_GAIN
+    if certainty.agreement >= _CONVINCING:
+        return -_MOST_LOSS
+    if certainty.agreement < _LONELY:
+        return _EVERYWHERE_GAIN if certainty.low_gain > 0 else _LONELY_GAIN
+    return _LEAST_GAIN

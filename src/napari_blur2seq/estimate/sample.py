@@ -101,10 +101,14 @@ class Sample:
         moved : Tensor
             Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
         """
-        return self._judged(self._restored(moved, slice(None)))
+        gain, cost, _ = self._judged(self._restored(moved, slice(None)))
+        return gain, cost
 
-    def score_parts(self, trajectory: Trajectory) -> Parts[tuple[float, float]]:
-        """The same numbers of a trajectory, with a pause after every few tiles."""
+    def score_parts(self, trajectory: Trajectory) -> Parts[tuple[float, float, float]]:
+        """The same numbers of a trajectory, and the gain that nine cells of ten exceed.
+
+        Pauses after every few tiles.
+        """
         moved = torch.from_numpy(trajectory.paths(self.middles.numpy())).float().transpose(0, 1)
         moved = moved - moved.mean(1, keepdim=True)
         parts = []
@@ -112,8 +116,9 @@ class Sample:
             parts.append(self._restored(moved, slice(first, first + _BATCH)))
             yield (first + _BATCH) / (len(moved) + _BATCH)
         observed, restored, residual = (torch.cat(p) for p in zip(*parts, strict=True))
-        gain, cost = self._judged((observed, restored, residual))
-        return float(gain), float(cost)
+        gain, cost, logs = self._judged((observed, restored, residual))
+        gains = (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
+        return float(gain), float(cost), float(gains.quantile(0.1))
 
     def _restored(self, moved: Tensor, index: slice) -> Pictures:
         moved = moved[index].clamp(-self.reach, self.reach)
@@ -140,13 +145,14 @@ class Sample:
         blurred: Tensor = irfft2(transfer * rfft2(picture), s=self._size)
         return blurred
 
-    def _judged(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
+    def _judged(self, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
+        """Gain, cost, and what the network says of each cell."""
         _, restored, residual = pictures
         logs = shipped_judge()(*pictures, self._noise)
         # Of all tiles together.
         gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
         unexplained = residual.square().mean() + self._assumed**2
-        return gain, unexplained.log() + 3 * norm_ratio(restored).log()
+        return gain, unexplained.log() + 3 * norm_ratio(restored).log(), logs
 
 
 def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps[Verdict]:
@@ -161,8 +167,8 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     Verdict
     """
     judging = Sample(view, reach_of(trajectory), tile).score_parts(trajectory)
-    gain, cost = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
-    return Verdict(gain, cost, likelihood(view, trajectory))
+    gain, cost, low = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
+    return Verdict(gain, cost, likelihood(view, trajectory), low)
 
 
 def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:

@@ -30,6 +30,8 @@ from .latent import periodic, sharp_edges, strongest
 MAX_SIZE = 151
 _EDGE_WEIGHT = 2e-3
 _ROUNDS = 8
+# At full resolution, where they cost most and the last rounds follow.
+_FINEST_ROUNDS = 3
 # At the end: rounds, ridge, edges, and the first and last weight of the latent image.
 _LAST_ROUNDS = 10
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
@@ -87,7 +89,7 @@ def uniform_kernel(
     max_size = max(5, min(max_size, min(image.shape) // 2)) // 2 * 2 + 1
     levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
     levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
-    total = sum(2.0**-s for s in range(levels)) * _ROUNDS + _LAST_ROUNDS
+    total = sum(2.0**-s for s in range(1, levels)) * _ROUNDS + _FINEST_ROUNDS + _LAST_ROUNDS
     done = 0.0
     kernel = image.new_zeros(5, 5)
     kernel[2, 1:3] = 0.5  # a delta would be a fixed point
@@ -102,7 +104,7 @@ def uniform_kernel(
         picture, valid = _padded(small, ring), _padded(valid, ring, value=0.0)
         seen = torch.stack(differences(picture))
         weight = _EDGE_WEIGHT
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if level else _FINEST_ROUNDS):
             kernel = _improved(kernel, picture, valid, seen, start, weight)
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
