@@ -151,6 +151,7 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
             scores = b2s.metrics.aligned_scores(picture / scale, sharp / 255.0)
             row[method], row[f"{method} SSIM"] = scores.psnr, scores.ssim
         row["path error"] = b2s.metrics.path_error(trajectory, result.trajectory)
+        row["bound"] = (result.metadata["certainty"] or {}).get("error_px") or np.nan
         zero = b2s.Trajectory.zero(trajectory.image_shape, 25, trajectory.focal_length)
         row["zero error"] = b2s.metrics.path_error(trajectory, zero)
         rows.append(row)
@@ -182,6 +183,12 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
             f"recovered gain {share:.0%}; median path error "
             f"{np.median([r['path error'] for r in chosen]):.2f} px "
             f"(zero motion {np.median([r['zero error'] for r in chosen]):.2f} px)"
+        )
+        bounds = np.array([r["bound"] for r in chosen])
+        within = np.array([r["path error"] for r in chosen]) <= bounds
+        print(
+            f"path error within the stated bound (median {np.nanmedian(bounds):.2f} px): "
+            f"{within.sum()} of {np.isfinite(bounds).sum()}"
         )
 
 

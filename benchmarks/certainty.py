@@ -1,18 +1,17 @@
 """How far estimated motions are from the true ones, and how well that is foretold.
 
-    python benchmarks/certainty.py make --data folder --count 120 -o pairs.jsonl
+    python benchmarks/certainty.py make --data folder --count 100 -o pairs.jsonl
     python benchmarks/certainty.py fit pairs.jsonl
-    python benchmarks/certainty.py check --data folder --pairs gyroscope -o check.jsonl
 
-``make`` shakes parts of ``folder/train/*.jpg`` and writes what `deblur` says of its certainty
-beside the true path error, with and without refinement; an existing file is added to. ``fit``
-prints the coefficients of `napari_blur2seq.estimate.certainty` that such a file asks for;
-``check`` does for the pairs of ``bench.py`` what ``make`` does, and prints how often the true
-error lies within the bound that is stated.
+``make`` shakes parts of ``folder/train/*.jpg`` and writes what the estimate says of its certainty
+beside the true path error, before and after the refinement; an existing file is added to. ``fit``
+prints the coefficients of `napari_blur2seq.estimate.certainty` that such files ask for. How often
+the error of other pictures stays within the bound, ``bench.py --only quality`` prints.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,14 +23,13 @@ from numpy.typing import NDArray
 
 import napari_blur2seq as b2s
 from napari_blur2seq.camera import Camera
+from napari_blur2seq.estimate.certainty import QUANTILE, signs
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.refinement import refine_steps
 from napari_blur2seq.images import to_working
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.progress import run
 from napari_blur2seq.shake import GyroscopeLog, simulate_tremor
-
-SHARE = 0.9
 
 Pair = tuple[str, NDArray[np.uint8], b2s.Trajectory]
 
@@ -79,11 +77,10 @@ def measured(pairs: Iterator[Pair], file: Path) -> None:
         image = torch.from_numpy(working)
         camera = Camera.for_image(working.shape[1:], motion.focal_length)
         estimate = run(estimate_steps(image, camera))
+        still = b2s.Trajectory.zero(motion.image_shape, 25, motion.focal_length)
         row = {
             "name": name,
-            "still_px": path_error(
-                b2s.Trajectory.zero(motion.image_shape, 25, motion.focal_length), motion
-            ),
+            "still_px": path_error(still, motion),
             "moves": estimate.moves,
             "error_px": path_error(estimate.trajectory, motion),
             **asdict(estimate.certainty),
@@ -93,3 +90,42 @@ def measured(pairs: Iterator[Pair], file: Path) -> None:
             row["refined_error_px"] = path_error(refined, motion)
         with file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
+
+
+def fit(files: list[Path]) -> None:
+    """Print the coefficients, by linear programming, and the share of errors below."""
+    from scipy.optimize import linprog
+
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    rows = [row for row in rows if row["moves"]]
+    errors = np.log([max(row.get("refined_error_px", row["error_px"]), 0.05) for row in rows])
+    table = np.array([signs(row["spread"], row["extent"]) for row in rows])
+    count, terms = table.shape
+    # Coefficients of either sign, and what the errors are above and below.
+    above, below = np.eye(count), -np.eye(count)
+    price = [0] * (2 * terms) + [QUANTILE] * count + [1 - QUANTILE] * count
+    solved = linprog(price, A_eq=np.hstack([table, -table, above, below]), b_eq=errors)
+    found = solved.x[:terms] - solved.x[terms : 2 * terms]
+    print(f"{count} motions: coefficients {', '.join(f'{c:.2f}' for c in found)}")
+    print(f"errors below the bound: {np.mean(errors <= table @ found + 1e-9):.0%}")
+    print(f"median bound {np.exp(np.median(table @ found)):.2f} px, ", end="")
+    print(f"median error {np.exp(np.median(errors)):.2f} px")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("make")
+    making.add_argument("--data", type=Path, required=True)
+    making.add_argument("--count", type=int, default=100)
+    making.add_argument("--first", type=int, default=0, help="seed of the first picture")
+    making.add_argument("-o", "--output", type=Path, required=True)
+    fitting = commands.add_parser("fit")
+    fitting.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    with torch.no_grad():
+        if arguments.command == "make":
+            seeds = range(arguments.first, arguments.first + arguments.count)
+            measured(shaken(arguments.data, seeds), arguments.output)
+        else:
+            fit(arguments.files)

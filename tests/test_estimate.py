@@ -9,6 +9,7 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
+from napari_blur2seq.estimate.certainty import Certainty
 from napari_blur2seq.estimate.curve import (
     cosine_basis,
     fit_kernel,
@@ -16,6 +17,7 @@ from napari_blur2seq.estimate.curve import (
     trace_kernel,
 )
 from napari_blur2seq.estimate.kernel_network import network_curve
+from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
@@ -235,6 +237,25 @@ def test_fitting_to_the_spectrum_makes_a_spoilt_motion_likely(shaken):
     before, after = (to_trajectory(c, true.camera, 64) for c in (spoilt, fitted))
     assert likelihood(view, before) < likelihood(view, true) < likelihood(view, after)
     assert path_error(true, after) < path_error(true, before)
+
+
+def test_the_strongest_values_are_as_many_as_asked():
+    values = torch.zeros(20, 30)
+    values[5:10, 5:25] = torch.rand(5, 20, generator=torch.Generator().manual_seed(0)) + 0.1
+    for count in (1, 40, 100, 500):
+        chosen = strongest(values, count)
+        assert int(chosen.sum()) == min(count, 100)  # zeros are never strong
+        assert not chosen.any() or values[chosen].min() >= values[~chosen].max()
+    assert not strongest(torch.zeros(20, 30), 10).any()
+
+
+def test_what_is_said_of_the_error_grows_with_spread_and_extent():
+    def bound(spread, extent):
+        return Certainty(extent, spread, 1.0, 2.0, 1.0, 5.0).error
+
+    assert 0 < bound(0.0, 0.0) < bound(0.2, 10.0) < bound(1.0, 10.0) < bound(1.0, 40.0)
+    # Starts that disagree by as much as the motion is long know nothing.
+    assert bound(5.0, 15.0) > 3.0
 
 
 def test_saturated_pixels_are_masked():

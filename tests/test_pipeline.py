@@ -83,7 +83,10 @@ def test_parts_of_a_result_belong_together(blurry, deblurred):
     mean = result.sequence.astype(float).mean(axis=0)
     assert np.abs(mean - result.reblurred).max() <= 1  # rounding to 8 bits
     assert np.abs(result.trajectory.rotations.mean(axis=0)).max() < 1e-9
-    assert result.metadata["certainty"]["spread_px"] >= 0
+    certainty = result.metadata["certainty"]
+    assert certainty["spread_px"] >= 0
+    assert 0 < certainty["error_px"] < result.trajectory.extent
+    assert certainty["low_gain_db"] <= certainty["expected_gain_db"]
 
 
 def test_progress_never_falls_and_ends_at_one(deblurred):

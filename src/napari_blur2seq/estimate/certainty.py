@@ -1,8 +1,22 @@
-"""How far an estimated motion may be from the true one."""
+r"""How far an estimated motion may be from the true one.
+
+Two things foretell the error: how far apart the motions are that different starts found, and how
+long the motion is. Its 90 % quantile is
+
+.. math:: \log e_{90} = a + b \log(s + 0.1) + c \log(x + 1)
+
+with the spread :math:`s` and the extent :math:`x` in px; quantile regression (Koenker and Bassett,
+*Regression quantiles*, Econometrica 1978) over pictures shaken by known motions
+(``benchmarks/certainty.py``).
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+QUANTILE = 0.9
+COEFFICIENTS = (-1.83, 0.57, 0.88)
 
 
 @dataclass(frozen=True)
@@ -15,9 +29,6 @@ class Certainty:
         Of the motion, px.
     spread : float
         Path error in px to the nearest hypothesis of another start.
-    doubt : float
-        Path error in px to all hypotheses (root mean square), each of which counts by how well it
-        is judged.
     agreement : float
         How many other starts found about the same.
     expected_gain : float
@@ -30,12 +41,19 @@ class Certainty:
 
     extent: float
     spread: float
-    doubt: float
     agreement: float
     expected_gain: float
     low_gain: float
     likelihood_gain: float
 
+    @property
+    def error(self) -> float:
+        """Path error that the motion stays within in nine of ten pictures, px."""
+        return math.exp(
+            sum(a * s for a, s in zip(COEFFICIENTS, signs(self.spread, self.extent), strict=True))
+        )
 
-COEFFICIENTS = ()
-signs = None
+
+def signs(spread: float, extent: float) -> tuple[float, float, float]:
+    """What the logarithm of the error is linear in."""
+    return 1.0, math.log(spread + 0.1), math.log(extent + 1)

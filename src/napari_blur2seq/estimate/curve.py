@@ -54,6 +54,13 @@ def to_trajectory(coefficients: Tensor, camera: Camera, count: int) -> Trajector
     return Trajectory.from_camera(rotations.numpy(), camera).centered()
 
 
+def mean_order(coefficients: Tensor) -> float:
+    """Root mean square order of the terms of a curve (K, 3), by their power."""
+    power = coefficients.square().sum(1)
+    orders = torch.arange(1.0, len(coefficients) + 1)
+    return math.sqrt(float((power * orders.square()).sum() / (power.sum() + 1)))
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Correlation tables of N regions: all that the fit needs to know of the picture.

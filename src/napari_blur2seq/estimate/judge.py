@@ -37,7 +37,7 @@ _LOG_ERROR = -6.0
 # dB; 3 to 8 choose alike.
 COST_WEIGHT = 5.0
 # dB for a hundredth; 0.1 to 0.2 choose alike.
-LIKELIHOOD_WEIGHT = 0.15
+LIKELIHOOD_WEIGHT = 0.1
 
 
 class Judge(nn.Module):

@@ -24,7 +24,7 @@ from ..metrics import path_error
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
-from .curve import MOST_COEFFICIENTS, fit, to_trajectory, trace_kernel
+from .curve import MOST_COEFFICIENTS, fit, mean_order, to_trajectory, trace_kernel
 from .judge import Verdict
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
@@ -65,9 +65,10 @@ _MOST_LOSS = 3.0
 # picture better nearly everywhere, dB.
 _LONELY = 0.3
 _LONELY_PRICE = 1.0
+# dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
+# well, the smoother one is nearer to the truth.
+_ROUGHNESS = 0.05
 _LONELY_GAIN, _EVERYWHERE_GAIN = 3.0, 1.8
-# dB by which a hypothesis is worse whose distance counts a third.
-_DOUBTED = 1.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
@@ -279,7 +280,7 @@ def estimate_steps(
         bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
         if long and agreement < _LONELY:
             bonus = -_LONELY_PRICE
-        return hypothesis.verdict.score + bonus
+        return hypothesis.verdict.score + bonus - _ROUGHNESS * mean_order(hypothesis.curve)
 
     found.sort(key=lambda h: -standing(h))
     hypotheses = found[:1]
@@ -292,16 +293,14 @@ def estimate_steps(
     chosen = max(hypotheses, key=standing)
     motion = _dense(chosen.curve, view.camera)
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
-    apart = [path_error(motion, _dense(h.curve, view.camera)) for h in found]
     # The same motion found in another way.
-    others = [d for h, d in zip(found, apart, strict=True) if h.start != chosen.start]
-    weights = [math.exp((standing(h) - standing(chosen)) / _DOUBTED) for h in found]
-    doubt = math.sqrt(np.average(np.square(apart), weights=weights))
+    others = [
+        path_error(motion, _dense(h.curve, view.camera)) for h in found if h.start != chosen.start
+    ]
     factor = view.camera.focal_length / camera.focal_length
     certainty = Certainty(
         extent=motion.extent / factor,
         spread=min(others, default=motion.extent) / factor,
-        doubt=doubt / factor,
         agreement=chosen.agreement(found, view.camera),
         expected_gain=chosen.verdict.gain,
         low_gain=chosen.verdict.low_gain,

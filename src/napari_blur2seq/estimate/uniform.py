@@ -31,7 +31,7 @@ MAX_SIZE = 151
 _EDGE_WEIGHT = 2e-3
 _ROUNDS = 8
 # At full resolution, where they cost most and the last rounds follow.
-_FINEST_ROUNDS = 3
+_FINEST_ROUNDS = 5
 # At the end: rounds, ridge, edges, and the first and last weight of the latent image.
 _LAST_ROUNDS = 10
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
