@@ -327,8 +327,9 @@ def speed() -> None:
         for prior in ("sparse", "auto"):
             seconds = timed(lambda b=blurry, t=trajectory, p=prior: b2s.restore(b, t, prior=p), 2)
             print(f"| restore {side}x{side}x3, {prior} prior | {seconds:.1f} | |")
-        seconds = timed(lambda b=blurry: b2s.deblur(b), 1)
-        print(f"| deblur {side}x{side}x3 | {seconds:.1f} | |", flush=True)
+        for title, refine in (("deblur without refinement", False), ("deblur", True)):
+            seconds = timed(lambda b=blurry, r=refine: b2s.deblur(b, refine=r), 1)
+            print(f"| {title} {side}x{side}x3 | {seconds:.1f} | |", flush=True)
 
 
 def memory() -> None:

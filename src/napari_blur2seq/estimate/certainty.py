@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 QUANTILE = 0.9
-COEFFICIENTS = (-1.83, 0.57, 0.88)
+COEFFICIENTS = (-0.72, 0.89, 0.57)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ _LONELY_PRICE = 1.0
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
 _LONELY_GAIN, _EVERYWHERE_GAIN = 3.0, 1.8
+# One that few others found may not make a tenth of the picture worse by more, dB.
+_MOST_LOW_LOSS = 1.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
@@ -328,4 +330,6 @@ def _least_gain(certainty: Certainty, factor: float) -> float:
         return -_MOST_LOSS
     if certainty.agreement < _LONELY:
         return _EVERYWHERE_GAIN if certainty.low_gain > 0 else _LONELY_GAIN
+    if certainty.low_gain < -_MOST_LOW_LOSS:
+        return _LONELY_GAIN
     return _LEAST_GAIN
