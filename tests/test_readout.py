@@ -98,3 +98,7 @@ def test_a_stage_shifts_and_turns() -> None:
     assert summary(trajectory) == "Shift of 10.0 px, rotation of 1°"
     assert summary(trajectory, 0.5) == "Shift of 10.0 px (5 µm), rotation of 1°"
     assert summary(turning(1)).startswith("Motion of 2.")
+    assert (
+        summary(trajectory, error=0.74)
+        == "Shift of 10.0 px, rotation of 1°, likely right to 0.74 px"
+    )

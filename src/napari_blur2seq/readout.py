@@ -48,8 +48,18 @@ def axis_names(trajectory: Trajectory) -> tuple[str, str, str]:
     return STAGE_AXES if trajectory.camera.is_stage else AXES
 
 
-def summary(trajectory: Trajectory, pixel_size: float | None = None) -> str:
+def summary(
+    trajectory: Trajectory, pixel_size: float | None = None, error: float | None = None
+) -> str:
     """The motion in a few words, with units.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    pixel_size : float, optional
+        Of a pixel, µm.
+    error : float, optional
+        What the error of the trajectory seldom exceeds, px.
 
     Examples
     --------
@@ -61,12 +71,13 @@ def summary(trajectory: Trajectory, pixel_size: float | None = None) -> str:
     def physical(px: float) -> str:
         return "" if pixel_size is None else f" ({px * pixel_size:.3g} µm)"
 
+    certain = "" if error is None else f", likely right to {error:.2g} px"
     if not trajectory.camera.is_stage:
-        return f"Motion of {trajectory.extent:.1f} px{physical(trajectory.extent)}"
+        return f"Motion of {trajectory.extent:.1f} px{physical(trajectory.extent)}{certain}"
     middle = trajectory.paths([trajectory.principal_point])[:, 0]
     shift = float(np.linalg.norm(np.ptp(middle, axis=0)))
     turn = float(np.rad2deg(np.ptp(trajectory.rotations[:, 2])))
-    return f"Shift of {shift:.1f} px{physical(shift)}, rotation of {turn:.2g}°"
+    return f"Shift of {shift:.1f} px{physical(shift)}, rotation of {turn:.2g}°{certain}"
 
 
 def axis_bands(

@@ -26,6 +26,7 @@ from ..layers import (
     StackResult,
     add_layers,
     cut,
+    error_of,
     preview_layer,
     read_planes,
     read_source,
@@ -376,7 +377,8 @@ class DeblurWidget(WorkDock):
             )
             return
         spatial = self._source.spatial
-        words = summary(trajectory, pixel_size(spatial["scale"], spatial["units"]))
+        size = pixel_size(spatial["scale"], spatial["units"])
+        words = summary(trajectory, size, error_of(added[-1]))
         yield (
             f"Done. {words}. Show the layer that ends in 'sequence' and move the time slider to "
             "see it."
