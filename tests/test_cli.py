@@ -536,10 +536,11 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 def test_deblur_for_real(tmp_path: Path) -> None:
     from skimage import data
 
-    sharp = data.coffee()[100:196, 150:278]
+    # Smaller pictures say too little of their motion to be sure of one.
+    sharp = data.coffee()[80:280, 200:440]
     files.write_image(tmp_path / "sharp.png", sharp)
     assert (
-        run("blur", tmp_path / "sharp.png", "-o", tmp_path / "a.png", "--extent", 5).exit_code == 0
+        run("blur", tmp_path / "sharp.png", "-o", tmp_path / "a.png", "--extent", 9).exit_code == 0
     )
     device = ("--device", "cpu")
     done = python(

@@ -61,14 +61,15 @@ _LEAST_GAIN = 0.2
 _CONVINCING = 1.0
 _MOST_LOSS = 3.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
-# by how much it must be better than others, what it must promise, and what if it is to make the
-# picture better nearly everywhere, dB.
+# by how much it must be better than others, what it must promise, and what if it is short beside
+# the picture and is to make it better nearly everywhere, dB.
 _LONELY = 0.3
 _LONELY_PRICE = 1.0
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
 _LONELY_GAIN, _EVERYWHERE_GAIN = 3.0, 1.8
+_SHORT = 0.1
 # One that few others found may not make a tenth of the picture worse by more, dB.
 _MOST_LOW_LOSS = 1.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
@@ -315,13 +316,13 @@ def estimate_steps(
         }
         for h in hypotheses
     ]
-    moves = motion.extent > 0 and chosen.verdict.gain > _least_gain(certainty, factor)
+    moves = motion.extent > 0 and chosen.verdict.gain > _least_gain(certainty, camera, factor)
     rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
     trajectory = Trajectory.from_camera(rotations, camera)
     return Estimate(trajectory, moves, certainty, candidates)
 
 
-def _least_gain(certainty: Certainty, factor: float) -> float:
+def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:
     """What the judge must expect of a motion for it to be believed, dB."""
     # In a picture that is sharp already, all find the same short one.
     if certainty.extent * factor < _LEAST_TRACED:
@@ -329,7 +330,8 @@ def _least_gain(certainty: Certainty, factor: float) -> float:
     if certainty.agreement >= _CONVINCING:
         return -_MOST_LOSS
     if certainty.agreement < _LONELY:
-        return _EVERYWHERE_GAIN if certainty.low_gain > 0 else _LONELY_GAIN
+        short = certainty.extent <= _SHORT * min(camera.image_shape)
+        return _EVERYWHERE_GAIN if short and certainty.low_gain > 0 else _LONELY_GAIN
     if certainty.low_gain < -_MOST_LOW_LOSS:
         return _LONELY_GAIN
     return _LEAST_GAIN
