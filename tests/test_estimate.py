@@ -249,13 +249,12 @@ def test_the_strongest_values_are_as_many_as_asked():
     assert not strongest(torch.zeros(20, 30), 10).any()
 
 
-def test_what_is_said_of_the_error_grows_with_spread_and_extent():
-    def bound(spread, extent):
-        return Certainty(extent, spread, 1.0, 2.0, 1.0, 5.0).error
+def test_what_is_said_of_the_error_grows_with_extent_and_falls_with_agreement():
+    def bound(agreement, extent):
+        return Certainty(extent, 0.5, agreement, 2.0, 1.0, 5.0).error
 
-    assert 0 < bound(0.0, 0.0) < bound(0.2, 10.0) < bound(1.0, 10.0) < bound(1.0, 40.0)
-    # Starts that disagree by as much as the motion is long know nothing.
-    assert bound(5.0, 15.0) > 3.0
+    assert 0 < bound(2.5, 5.0) < bound(2.5, 20.0) < bound(1.0, 20.0) < bound(0.0, 20.0) < 20
+    assert bound(3.0, 20.0) == bound(6.0, 20.0)
 
 
 def test_saturated_pixels_are_masked():

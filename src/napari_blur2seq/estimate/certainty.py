@@ -1,11 +1,11 @@
 r"""How far an estimated motion may be from the true one.
 
-Two things foretell the error: how far apart the motions are that different starts found, and how
-long the motion is. Its 90 % quantile is
+Two things foretell the error: how many starts found about the same motion, and how long it is.
+Its 90 % quantile is
 
-.. math:: \log e_{90} = a + b \log(s + 0.1) + c \log(x + 1)
+.. math:: \log e_{90} = a + b \min(n, 2) + c \log(x + 1)
 
-with the spread :math:`s` and the extent :math:`x` in px; quantile regression (Koenker and Bassett,
+with the agreement :math:`n` and the extent :math:`x` in px; quantile regression (Koenker and Bassett,
 *Regression quantiles*, Econometrica 1978) over pictures shaken by known motions
 (``benchmarks/certainty.py``).
 """
@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 QUANTILE = 0.9
-COEFFICIENTS = (-0.72, 0.89, 0.57)
+COEFFICIENTS = (-1.42, -0.59, 0.97)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ class Certainty:
     def error(self) -> float:
         """Path error that the motion stays within in nine of ten pictures, px."""
         return math.exp(
-            sum(a * s for a, s in zip(COEFFICIENTS, signs(self.spread, self.extent), strict=True))
+            sum(
+                a * s for a, s in zip(COEFFICIENTS, signs(self.agreement, self.extent), strict=True)
+            )
         )
 
 
-def signs(spread: float, extent: float) -> tuple[float, float, float]:
+def signs(agreement: float, extent: float) -> tuple[float, float, float]:
     """What the logarithm of the error is linear in."""
-    return 1.0, math.log(spread + 0.1), math.log(extent + 1)
+    # All starts miss the same roll, so that more of them do not make it surer.
+    return 1.0, min(agreement, 2.0), math.log(extent + 1)
