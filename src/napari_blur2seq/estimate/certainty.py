@@ -5,8 +5,8 @@ Its 90 % quantile is
 
 .. math:: \log e_{90} = a + b \min(n, 2) + c \log(x + 1)
 
-with the agreement :math:`n` and the extent :math:`x` in px; quantile regression (Koenker and Bassett,
-*Regression quantiles*, Econometrica 1978) over pictures shaken by known motions
+with the agreement :math:`n` and the extent :math:`x` in px; quantile regression (Koenker and
+Bassett, *Regression quantiles*, Econometrica 1978) over pictures shaken by known motions
 (``benchmarks/certainty.py``).
 """
 
