@@ -10,6 +10,7 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import memory, pipeline
+from napari_blur2seq.estimate.certainty import Certainty
 from napari_blur2seq.estimate.kernel_based import Estimate
 from napari_blur2seq.memory import SMALL_TILE, Sparing
 from napari_blur2seq.pipeline import Options
@@ -25,7 +26,7 @@ def blurry(monkeypatch) -> np.ndarray:
 
     def known(*_):
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(motion, True, 1.0, 0.0)
+        return Estimate(motion, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0))
 
     monkeypatch.setattr(pipeline, "_estimate", known)
     return b2s.blur(sharp, motion)

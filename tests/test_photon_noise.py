@@ -11,6 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import napari_blur2seq as b2s
 from napari_blur2seq import pipeline
 from napari_blur2seq.errors import OptionError
+from napari_blur2seq.estimate.certainty import Certainty
 from napari_blur2seq.estimate.kernel_based import Estimate
 from napari_blur2seq.pipeline import Options
 from napari_blur2seq.progress import Progress
@@ -76,7 +77,7 @@ def test_dim_and_bright_parts_are_restored_each_by_its_noise(prior, gain_db):
 def test_a_result_says_what_was_measured(monkeypatch):
     def known(*_):
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(MOTION, True, 1.0, 0.0)
+        return Estimate(MOTION, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0))
 
     monkeypatch.setattr(pipeline, "_estimate", known)
     blurry = counted(np.asarray(b2s.blur(SHARP, MOTION)), 200, 2.0).clip(0, 1)

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -109,11 +109,14 @@ class _Hypothesis:
     start: int
     curve: Tensor
     verdict: Verdict
+    # What it was made from by a fit.
+    origin: _Hypothesis | None = None
 
     def agreement(self, others: list[_Hypothesis], camera: Camera) -> float:
         """How many other starts found about the same motion.
 
-        Each counts for less, the more it differs.
+        Each counts for less, the more it differs. What was fitted has moved away from the others,
+        so that what it was made from counts, too.
         """
         motion = _dense(self.curve, camera).resample(_COMPARED)
         still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
@@ -124,7 +127,8 @@ class _Hypothesis:
                 seen = _dense(other.curve, camera).resample(_COMPARED)
                 near = 1 - path_error(motion, seen) / unlike
                 found[other.start] = max(near, found.get(other.start, 0.0))
-        return sum(found.values())
+        whole = sum(found.values())
+        return whole if self.origin is None else max(whole, self.origin.agreement(others, camera))
 
 
 def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
@@ -292,7 +296,8 @@ def estimate_steps(
         refining = _refine_steps(view, hypothesis.curve)
         curve = yield from within(refining, begin, end - 0.04)
         curve = yield from within(_fit_steps(view, curve), end - 0.04, end - 0.02)
-        hypotheses.append((yield from judged(hypothesis.start, curve, end - 0.02, end)))
+        fitted = yield from judged(hypothesis.start, curve, end - 0.02, end)
+        hypotheses.append(replace(fitted, origin=hypothesis))
     chosen = max(hypotheses, key=standing)
     motion = _dense(chosen.curve, view.camera)
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
