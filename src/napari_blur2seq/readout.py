@@ -71,13 +71,18 @@ def summary(
     def physical(px: float) -> str:
         return "" if pixel_size is None else f" ({px * pixel_size:.3g} µm)"
 
-    certain = "" if error is None else f", likely right to {error:.2g} px"
+    certain = certainty(error)
     if not trajectory.camera.is_stage:
         return f"Motion of {trajectory.extent:.1f} px{physical(trajectory.extent)}{certain}"
     middle = trajectory.paths([trajectory.principal_point])[:, 0]
     shift = float(np.linalg.norm(np.ptp(middle, axis=0)))
     turn = float(np.rad2deg(np.ptp(trajectory.rotations[:, 2])))
     return f"Shift of {shift:.1f} px{physical(shift)}, rotation of {turn:.2g}°{certain}"
+
+
+def certainty(error: float | None) -> str:
+    """Words on what the error of a trajectory seldom exceeds in px; none where that is unknown."""
+    return "" if error is None else f", likely right to {error:.2g} px"
 
 
 def axis_bands(

@@ -25,7 +25,15 @@ from qtpy.QtWidgets import (
 from ..errors import Blur2SeqError
 from ..files import split_name
 from ..layers import error_of, is_trajectory, sequence_of, trajectory_of
-from ..readout import Unit, axis_bands, axis_curves, axis_names, clock, same_direction
+from ..readout import (
+    Unit,
+    axis_bands,
+    axis_curves,
+    axis_names,
+    certainty,
+    clock,
+    same_direction,
+)
 from ..units import pixel_size
 from ..writers import write_sequence
 from .curves import make_plot, restyle, style_of
@@ -303,8 +311,7 @@ class TrajectoryWidget(QWidget):
         size = self._pixel_size(layer)
         extent = float(np.linalg.norm(np.ptp(path, axis=0)))
         physical = "" if size is None else f" ({extent * size:.3g} µm)"
-        error = error_of(layer)
-        certain = "" if error is None else f", likely right to {error:.2g} px"
+        certain = certainty(error_of(layer))
         self.message.setText(f"Path at {where}: {extent:.1f} px across{physical}{certain}")
 
     def _restyle(self, event: Any = None) -> None:
