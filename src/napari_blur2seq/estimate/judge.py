@@ -36,8 +36,8 @@ LEAST_NOISE = 0.01
 _LOG_ERROR = -6.0
 # dB; 3 to 8 choose alike.
 COST_WEIGHT = 5.0
-# dB for a hundredth; 0.1 to 0.2 choose alike.
-LIKELIHOOD_WEIGHT = 0.1
+# dB for a hundredth; 0.05 to 0.15 choose alike.
+LIKELIHOOD_WEIGHT = 0.05
 
 
 class Judge(nn.Module):

@@ -264,7 +264,9 @@ def estimate_steps(
         wide = view
         view = view.with_longer_lens()
         seen = yield from judged(best.start, best.curve, 0.41, 0.42)
-        if seen.verdict.score > best.verdict.score - _WIDER:
+        # Likelihoods of tiles of different sizes are not to be compared.
+        alike = replace(seen.verdict, likelihood=best.verdict.likelihood)
+        if alike.score > best.verdict.score - _WIDER:
             camera = longer(camera)
             again = [h for h in found if h is not best]
             found = [seen]

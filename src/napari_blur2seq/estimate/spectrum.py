@@ -31,8 +31,10 @@ from .curve import centred_displacements, cosine_basis, reach_of, to_trajectory
 from .kernel_network import rasterise
 from .view import View, spread
 
-_SIDE = 320
-_MOST = 16
+# Side of a tile in px, and the focal length by it: long kernels' ripples need large tiles, but within
+# one the kernel may hardly change, and the wider the lens, the more it does.
+_LEAST_SIDE, _MOST_SIDE, _LENS = 160, 320, 4
+_MOST = 36
 _RINGS, _SECTORS = 10, 8
 # Cycles in a tile that are left to the window.
 _LOWEST = 3
@@ -64,8 +66,11 @@ class Spectrum:
 
     def __init__(self, view: View, reach: float) -> None:
         height, width = view.grey.shape
-        self._side = side = min(height, width, _SIDE) // 2 * 2
         self._camera, self._reach = view.camera, math.ceil(reach) + 2
+        side = min(max(int(view.camera.focal_length / _LENS), _LEAST_SIDE), _MOST_SIDE)
+        # The kernels must fit in.
+        side = min(max(side, 2 * self._reach + 4), height, width) // 2 * 2
+        self._side = side
         corners = _corners((height, width), side)
         self._middles = torch.tensor([[x + side / 2, y + side / 2] for y, x in corners])
         profile = torch.hann_window(side)
