@@ -31,8 +31,8 @@ from .curve import centred_displacements, cosine_basis, reach_of, to_trajectory
 from .kernel_network import rasterise
 from .view import View, spread
 
-# Side of a tile in px, and the focal length by it: long kernels' ripples need large tiles, but within
-# one the kernel may hardly change, and the wider the lens, the more it does.
+# Side of a tile in px, and the focal length by it: ripples of long kernels need large tiles, but
+# within one the kernel may hardly change, and the wider the lens, the more it does.
 _LEAST_SIDE, _MOST_SIDE, _LENS = 160, 320, 4
 _MOST = 36
 _RINGS, _SECTORS = 10, 8
