@@ -62,7 +62,7 @@ def measure_photon_noise(image: Tensor) -> PhotonNoise:
     bins = np.array_split(np.argsort(brightness), min(_BINS, len(brightness)))
     mean = np.array([brightness[part].mean() for part in bins])
     variance = np.array([(np.median(detail[part]) / 0.6745) ** 2 for part in bins])
-    if np.ptp(mean) < 1e-6 or not variance.any():
+    if np.ptp(mean) < 1e-6 or variance.max() < 1e-12:
         return PhotonNoise(0.0, float(np.sqrt(variance.mean())))
     # A measured variance is uncertain in proportion to itself: the fitted one tells the weights.
     fitted = np.maximum(variance, 1e-12)
