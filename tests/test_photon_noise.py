@@ -16,7 +16,7 @@ from napari_blur2seq.estimate.kernel_based import Estimate
 from napari_blur2seq.pipeline import Options
 from napari_blur2seq.progress import Progress
 from napari_blur2seq.restoration import noise_of
-from napari_blur2seq.restoration.photon_noise import PhotonNoise, measure_photon_noise
+from napari_blur2seq.restoration.photon_noise import measure_photon_noise
 from napari_blur2seq.shake import simulate_tremor
 
 SHARP = camera()[100:260, 100:300].astype(np.float32) / 255
