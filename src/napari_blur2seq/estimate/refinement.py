@@ -243,22 +243,25 @@ def _score(found: _Found) -> float:
     return found.score
 
 
-def _judged_steps(found: _Found, tile: int = TILE) -> Steps[_Found]:
-    judging = verdict_steps(found.view, found.motion, tile)
+def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
+    judging = verdict_steps(found.view, found.motion, _LENS_TILE if among_lenses else TILE)
     verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
+    if among_lenses:
+        # The spectrum of each is that of tiles of another size.
+        verdict = replace(verdict, likelihood=0.0)
     return replace(found, score=verdict.score)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:
     """The same motion of the picture's middle seen through the lens that suits it best."""
     share = 1 / (len(_LENSES) + 1)
-    best = yield from within(_judged_steps(found, _LENS_TILE), 0, share)
+    best = yield from within(_judged_steps(found, among_lenses=True), 0, share)
     least = best.score + _CLEARLY
     for i, factor in enumerate(_LENSES):
         motion, result = (_through(t, factor) for t in (found.motion, found.result))
         view = replace(found.view, camera=motion.camera)
         through = replace(found, view=view, motion=motion, result=result)
-        judging = _judged_steps(through, _LENS_TILE)
+        judging = _judged_steps(through, among_lenses=True)
         other = yield from within(judging, (i + 1) * share, (i + 2) * share)
         if other.score > max(least, best.score):
             best = other
