@@ -118,7 +118,12 @@ class Verdict:
     @property
     def score(self) -> float:
         """Of several trajectories of one picture, the best has the highest."""
-        return self.gain - COST_WEIGHT * self.cost + LIKELIHOOD_WEIGHT * self.likelihood
+        return self.score_among_lenses + LIKELIHOOD_WEIGHT * self.likelihood
+
+    @property
+    def score_among_lenses(self) -> float:
+        """The same without the spectrum, whose tiles depend on the lens."""
+        return self.gain - COST_WEIGHT * self.cost
 
 
 @cache

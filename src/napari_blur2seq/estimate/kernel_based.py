@@ -264,9 +264,7 @@ def estimate_steps(
         wide = view
         view = view.with_longer_lens()
         seen = yield from judged(best.start, best.curve, 0.41, 0.42)
-        # Likelihoods of tiles of different sizes are not to be compared.
-        alike = replace(seen.verdict, likelihood=best.verdict.likelihood)
-        if alike.score > best.verdict.score - _WIDER:
+        if seen.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
             camera = longer(camera)
             again = [h for h in found if h is not best]
             found = [seen]

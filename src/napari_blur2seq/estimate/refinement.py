@@ -246,10 +246,8 @@ def _score(found: _Found) -> float:
 def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
     judging = verdict_steps(found.view, found.motion, _LENS_TILE if among_lenses else TILE)
     verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
-    if among_lenses:
-        # The spectrum of each is that of tiles of another size.
-        verdict = replace(verdict, likelihood=0.0)
-    return replace(found, score=verdict.score)
+    score = verdict.score_among_lenses if among_lenses else verdict.score
+    return replace(found, score=score)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:

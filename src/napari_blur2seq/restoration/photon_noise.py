@@ -18,6 +18,7 @@ from torch import Tensor
 from .half_quadratic import SATURATED, fine_detail
 
 _BINS = 32
+_LEAST_VARIANCE = 1e-12
 _ROUNDS = 5
 
 
@@ -62,16 +63,18 @@ def measure_photon_noise(image: Tensor) -> PhotonNoise:
     bins = np.array_split(np.argsort(brightness), min(_BINS, len(brightness)))
     mean = np.array([brightness[part].mean() for part in bins])
     variance = np.array([(np.median(detail[part]) / 0.6745) ** 2 for part in bins])
-    if np.ptp(mean) < 1e-6 or variance.max() < 1e-12:
+    # Rounding is no noise.
+    variance[variance < _LEAST_VARIANCE] = 0
+    if np.ptp(mean) < 1e-6 or not variance.any():
         return PhotonNoise(0.0, float(np.sqrt(variance.mean())))
     # A measured variance is uncertain in proportion to itself: the fitted one tells the weights.
-    fitted = np.maximum(variance, 1e-12)
+    fitted = np.maximum(variance, _LEAST_VARIANCE)
     for _ in range(_ROUNDS):
         slope, offset = np.polyfit(mean, variance, 1, w=1 / fitted)
         slope = max(float(slope), 0.0)
         if slope == 0:
             offset = np.average(variance, weights=1 / fitted**2)
-        fitted = np.maximum(slope * mean + offset, 1e-2 * variance.max() + 1e-12)
+        fitted = np.maximum(slope * mean + offset, 1e-2 * variance.max() + _LEAST_VARIANCE)
     if offset >= 0:
         return PhotonNoise(slope, float(np.sqrt(offset)))
     return PhotonNoise(slope, 0.0, float(-offset / slope))
