@@ -74,7 +74,7 @@ def test_deblur_comes_closer_to_the_truth():
     sharp = astronaut()[: SHAPE[0], 130 : 130 + SHAPE[1]]
     motion = shake.simulate_tremor(SHAPE, extent=9.0, seed=3, focal_length=1500.0)
     blurry = b2s.blur(sharp, motion, noise=0.005)
-    result = b2s.deblur(blurry, focal_length=1500.0)
+    result = b2s.deblur(blurry)
     assert psnr(result.sharp, sharp) > psnr(blurry, sharp) + 2
     rest = b2s.Trajectory.zero(SHAPE, focal_length=1500.0)
     assert path_error(motion, result.trajectory) < 0.6 * path_error(motion, rest)
