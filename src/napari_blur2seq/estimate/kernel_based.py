@@ -4,7 +4,8 @@
    starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`), made finer
    by the picture's power spectrum (`spectrum`). Beside them or in their place, what a network
    reads from the picture itself (`picture_network`).
-2. Rotations, roll included, that join the quadrants (`quadrants`).
+2. Rotations, roll included: one kernel whose plane is sheared from place to place (`rolled`),
+   and those that join the quadrants (`quadrants`).
 3. The best of all these (`judge`), fitted to the correlations of overlapping
    regions (`regions`) and to the power spectrum again.
 4. The best of what is now there; no motion if it is not expected to make the picture better.
@@ -30,6 +31,7 @@ from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
+from .rolled import resized, rolled_kernel, search_steps, with_roll
 from .sample import verdict_steps
 from .spectrum import fit_to_spectrum, likelihood
 from .uniform import MAX_SIZE, Start, uniform_kernel
@@ -55,6 +57,10 @@ _LEAST_TRACED = 8
 # decide how sharp the result is.
 _QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
+# The roll that goes with a path is searched for in a smaller picture still, and only where the
+# corners are this far from the middle, by the focal length.
+_ROLL_PIXELS = 160_000
+_LEAST_FIELD = 0.2
 # dB: what is expected to gain less is not worth the risk, unless as many other starts found the
 # same motion, and the loss that is foretold is not larger.
 _LEAST_GAIN = 0.2
@@ -151,6 +157,16 @@ def _kernel_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
     return kernel
 
 
+def _curves(kernel: Tensor, camera: Camera) -> list[Tensor]:
+    """Curves through a kernel, the last one the most detailed."""
+    # The network knows what motions look like, the trace keeps what this one is like: of a short
+    # motion, that is mostly noise.
+    curves = [network_curve(kernel)]
+    if _dense(curves[0], camera).extent >= _LEAST_TRACED:
+        curves.append(trace_kernel(kernel))
+    return curves
+
+
 def _join_steps(view: View) -> Steps[list[Tensor]]:
     """Curves with roll that join the kernels of the quadrants."""
     height, width = view.grey.shape
@@ -175,6 +191,30 @@ def _join_steps(view: View) -> Steps[list[Tensor]]:
         for j in range(len(QUADRANT_STARTS))
     ]
     return [*alike, agreeing(curves, points, view.camera)]
+
+
+def _roll_steps(image: Tensor, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
+    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture."""
+
+    def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
+        scores = []
+        for curve in _curves(kernel, small.camera):
+            verdict = yield from _verdict_steps(small, with_roll(curve, slope))
+            scores.append(verdict.score)
+        return max(scores)
+
+    small = View.of(image, view.camera, _ROLL_PIXELS)
+    smaller = small.grey.shape[1] / view.grey.shape[1]
+    small = replace(small, camera=view.camera.scaled(smaller, smaller, small.camera.image_shape))
+    searching = search_steps(small, resized(kernel, smaller), start, judge)
+    slope, found = yield from within(searching, 0, 0.8)
+    if smaller < 1:
+        polishing = rolled_kernel(view, resized(found, 1 / smaller), slope, start)
+        message = "Estimating the blur kernel of a rolling camera"
+        found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
+    curves = [with_roll(curve, slope) for curve in _curves(found, view.camera)]
+    fitted = yield from within(_fit_steps(view, curves[-1]), 0.9, 1)
+    return [*curves, fitted]
 
 
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
@@ -242,14 +282,12 @@ def estimate_steps(
 
     # The shares of the work are as measured.
     found: list[_Hypothesis] = []
+    whole: list[Tensor] = []
     for i, start in enumerate(WHOLE_STARTS if kernels else ()):
         begin = 0.1 * i
         kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.07)
-        # The network knows what motions look like, the trace keeps what this one is like:
-        # of a short motion, that is mostly noise.
-        curves = [network_curve(kernel)]
-        if _dense(curves[0], view.camera).extent >= _LEAST_TRACED:
-            curves.append(trace_kernel(kernel))
+        whole.append(kernel)
+        curves = _curves(kernel, view.camera)
         fitting = _fit_steps(view, curves[-1])
         curves.append((yield from within(fitting, begin + 0.07, begin + 0.09)))
         for j, curve in enumerate(curves):
@@ -276,10 +314,10 @@ def estimate_steps(
     if kernels:
         small = View.of(image, camera, _QUADRANT_PIXELS)
         larger = view.camera.focal_length / small.camera.focal_length
-        for i, curve in enumerate((yield from within(_join_steps(small), 0.46, 0.66))):
-            begin = 0.66 + 0.01 * i
+        for i, curve in enumerate((yield from within(_join_steps(small), 0.46, 0.59))):
+            begin = 0.59 + 0.005 * i
             number = len(WHOLE_STARTS) + i
-            found.append((yield from judged(number, curve * larger, begin, begin + 0.01)))
+            found.append((yield from judged(number, curve * larger, begin, begin + 0.005)))
 
     def standing(hypothesis: _Hypothesis) -> float:
         agreement = hypothesis.agreement(found, view.camera)
@@ -289,14 +327,21 @@ def estimate_steps(
             bonus = -_LONELY_PRICE
         return hypothesis.verdict.score + bonus - _ROUGHNESS * mean_order(hypothesis.curve)
 
+    if kernels and view.field >= _LEAST_FIELD:
+        origin = max((h for h in found if h.start < len(WHOLE_STARTS)), key=standing)
+        rolling = _roll_steps(image, view, whole[origin.start], WHOLE_STARTS[origin.start])
+        for i, curve in enumerate((yield from within(rolling, 0.62, 0.77))):
+            begin = 0.77 + 0.01 * i
+            rolled = yield from judged(origin.start, curve, begin, begin + 0.01)
+            found.append(replace(rolled, origin=origin))
     found.sort(key=lambda h: -standing(h))
     hypotheses = found[:1]
     for i, hypothesis in enumerate(found[:_REFINED]):
-        begin, end = (0.7 + 0.3 * (i + k) / _REFINED for k in (0, 1))
+        begin, end = (0.8 + 0.2 * (i + k) / _REFINED for k in (0, 1))
         refining = _refine_steps(view, hypothesis.curve)
-        curve = yield from within(refining, begin, end - 0.04)
-        curve = yield from within(_fit_steps(view, curve), end - 0.04, end - 0.02)
-        fitted = yield from judged(hypothesis.start, curve, end - 0.02, end)
+        curve = yield from within(refining, begin, end - 0.03)
+        curve = yield from within(_fit_steps(view, curve), end - 0.03, end - 0.01)
+        fitted = yield from judged(hypothesis.start, curve, end - 0.01, end)
         hypotheses.append(replace(fitted, origin=hypothesis))
     chosen = max(hypotheses, key=standing)
     motion = _dense(chosen.curve, view.camera)

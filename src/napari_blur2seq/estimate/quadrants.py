@@ -41,13 +41,13 @@ def joined(curves: list[Tensor], points: Tensor, camera: Camera) -> list[tuple[f
     """
     order = max(len(curve) for curve in curves)
     principal = points.new_tensor([camera.principal_point])
-    forward = _responses(principal, camera)[0]
+    forward = responses(principal, camera)[0]
     shifts = torch.zeros(len(curves), order, 2)
     for shift, curve in zip(shifts, curves, strict=True):
         shift[: len(curve)] = curve @ forward.T
     # Backwards in time, cos(pi k t) changes sign for odd k.
     backwards = torch.tensor([(-1.0) ** k for k in range(1, order + 1)])[:, None]
-    design = _responses(points, camera).reshape(-1, 3)
+    design = responses(points, camera).reshape(-1, 3)
     ridge = torch.diag(torch.tensor([0.0, 0.0, _ROLL_RIDGE]))
     solve = torch.linalg.inv(design.T @ design + ridge) @ design.T
     power = float(shifts.square().sum().clamp_min(1e-9))
@@ -87,7 +87,7 @@ def agreeing(curves: list[list[Tensor]], points: Tensor, camera: Camera) -> Tens
     return min(found, key=lambda f: f[0])[1]
 
 
-def _responses(points: Tensor, camera: Camera) -> Tensor:
+def responses(points: Tensor, camera: Camera) -> Tensor:
     """Displacement of each point for one px of pitch, yaw and roll; shape (N, 2, 3)."""
     step = 0.5
     axes = step * torch.eye(3)[:, None]  # three curves of a single coefficient

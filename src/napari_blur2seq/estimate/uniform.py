@@ -28,7 +28,7 @@ from ..fourier import differences, fast_size, power_spectrum, transfer_functions
 from .latent import periodic, sharp_edges, strongest
 
 MAX_SIZE = 151
-_EDGE_WEIGHT = 2e-3
+EDGE_WEIGHT = 2e-3
 _ROUNDS = 8
 # At full resolution, where they cost most and the last rounds follow.
 _FINEST_ROUNDS = 5
@@ -98,28 +98,33 @@ def uniform_kernel(
         limit = max(5, int(max_size * scale) // 2 * 2 + 1)
         if level < levels - 1:
             kernel = _enlarge(kernel, limit)
-        small, valid = _reduced(image, scale), _reduced(mask, scale)
+        small, valid = at_scale(image, scale), at_scale(mask, scale)
         valid = (valid > 0.99).to(image.dtype)
         ring = max(kernel.shape[0], 8)
-        picture, valid = _padded(small, ring), _padded(valid, ring, value=0.0)
+        picture, valid = padded(small, ring), padded(valid, ring, value=0.0)
         seen = torch.stack(differences(picture))
-        weight = _EDGE_WEIGHT
+        weight = EDGE_WEIGHT
         for _ in range(_ROUNDS if level else _FINEST_ROUNDS):
             kernel = _improved(kernel, picture, valid, seen, start, weight)
             weight = max(weight / 1.1, 1e-4)
             side = kernel.shape[0]
-            if _extent(kernel) >= side - 1 and side + 4 <= limit:
-                kernel = _recentred(kernel, side + 4)
+            if kernel_extent(kernel) >= side - 1 and side + 4 <= limit:
+                kernel = recentred(kernel, side + 4)
             done += 2.0**-level / total
             yield min(done, 1.0), kernel
-        kernel = _recentred(kernel, kernel.shape[0])
-    for share in np.linspace(0, 1, _LAST_ROUNDS):
-        weight = _between(_LAST_EDGE_WEIGHTS, share)
-        lower = replace(start, ridge=_between((start.ridge, _LAST_RIDGE), share), edges=_LAST_EDGES)
+        kernel = recentred(kernel, kernel.shape[0])
+    for weight, lower in last_rounds(start, _LAST_ROUNDS):
         kernel = _improved(kernel, picture, valid, seen, lower, weight)
         done += 1 / total
         yield min(done, 1.0), kernel
-    yield 1.0, _recentred(kernel, kernel.shape[0])
+    yield 1.0, recentred(kernel, kernel.shape[0])
+
+
+def last_rounds(start: Start, count: int) -> Iterator[tuple[float, Start]]:
+    """Weights of the latent image and settings of the rounds at the end."""
+    for share in np.linspace(0, 1, count):
+        ridge = _between((start.ridge, _LAST_RIDGE), share)
+        yield _between(_LAST_EDGE_WEIGHTS, share), replace(start, ridge=ridge, edges=_LAST_EDGES)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:
@@ -127,7 +132,8 @@ def _between(ends: tuple[float, float], share: float) -> float:
     return float(ends[0] ** (1 - share) * ends[1] ** share)
 
 
-def _reduced(image: Tensor, scale: float) -> Tensor:
+def at_scale(image: Tensor, scale: float) -> Tensor:
+    """Picture (H, W), its sides by a factor."""
     if scale == 1:
         return image
     return F.interpolate(image[None, None], scale_factor=scale, mode="bicubic", antialias=True)[
@@ -135,7 +141,7 @@ def _reduced(image: Tensor, scale: float) -> Tensor:
     ]
 
 
-def _padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
+def padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
     """Continue to a size whose transform is quick, at least `ring` px on every side."""
     height, width = image.shape
     bottom = fast_size(height + 2 * ring) - height - ring
@@ -157,24 +163,35 @@ def _improved(
     """
     size, shape = kernel.shape[0], (picture.shape[0], picture.shape[1])
     transfer = transfer_functions(kernel[None], shape)
-    # The threshold falls as the edges' does.
-    dark = start.dark * weight / _EDGE_WEIGHT
-    latent = sharp_edges(picture[None], transfer, weight, dark)[0]
-    gradients = torch.stack(differences(latent))
-    length = gradients.square().sum(0).sqrt()
-    strong = strongest(length * valid, int(start.edges * size * max(shape)))
-    weakest = length.masked_fill(~strong, math.inf).min()
-    spectrum = rfft2(gradients * (strong | ((valid == 0) & (length >= weakest))))
+    latent = sharp_edges(picture[None], transfer, weight, darkness(start, weight))[0]
+    gradients = strong_gradients(torch.stack(differences(latent)), valid, start, size)
+    spectrum = rfft2(gradients)
     predicted = irfft2(spectrum * transfer, s=shape)
     fx, fy = spectrum
     spectra = rfft2(torch.where(valid > 0, seen, predicted))
     power = power_spectrum(spectrum).sum(0)
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
     raw = irfft2(cross / (power + start.ridge * power.mean()), s=shape)
-    return _cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])
+    return cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])
 
 
-def _cleaned(kernel: Tensor) -> Tensor:
+def darkness(start: Start, weight: float) -> float:
+    """Threshold for black, which falls as the edges' does."""
+    return start.dark * weight / EDGE_WEIGHT
+
+
+def strong_gradients(gradients: Tensor, valid: Tensor, start: Start, size: int) -> Tensor:
+    """Gradients (2, H, W) that a kernel of so many px is sought by; the others are zero.
+
+    Those that are not `valid` count if they are no weaker.
+    """
+    length = gradients.square().sum(0).sqrt()
+    strong = strongest(length * valid, int(start.edges * size * max(valid.shape)))
+    weakest = length.masked_fill(~strong, math.inf).min()
+    return gradients * (strong | ((valid == 0) & (length >= weakest)))
+
+
+def cleaned(kernel: Tensor) -> Tensor:
     """Drop what is negative, weak, or apart and small."""
     kernel = kernel.clamp_min(0)
     if kernel.max() <= 0:
@@ -192,13 +209,13 @@ def _cleaned(kernel: Tensor) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _extent(kernel: Tensor) -> int:
+def kernel_extent(kernel: Tensor) -> int:
     """Longer side of the box around what is not negligible."""
     rows, columns = (kernel > 0.02 * kernel.max()).nonzero(as_tuple=True)
     return int(max(rows.max() - rows.min(), columns.max() - columns.min())) + 1
 
 
-def _recentred(kernel: Tensor, size: int) -> Tensor:
+def recentred(kernel: Tensor, size: int) -> Tensor:
     """Centre of mass to the middle (whole px), cut or padded to `size`."""
     position = torch.arange(kernel.shape[0], device=kernel.device) - kernel.shape[0] // 2
     y = round(float((kernel.sum(1) * position).sum() / kernel.sum()))
@@ -214,5 +231,5 @@ def _enlarge(kernel: Tensor, limit: int) -> Tensor:
     side = round(kernel.shape[0] * math.sqrt(2)) // 2 * 2 + 1
     large = F.interpolate(kernel[None, None], size=(side, side), mode="bicubic")[0, 0].clamp_min(0)
     large = torch.where(large < 0.03 * large.max(), 0.0, large)
-    window = max(7, int(1.5 * _extent(large) + 2) // 2 * 2 + 1)
-    return _recentred(large, min(limit, window))
+    window = max(7, int(1.5 * kernel_extent(large) + 2) // 2 * 2 + 1)
+    return recentred(large, min(limit, window))

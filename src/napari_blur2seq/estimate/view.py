@@ -72,6 +72,11 @@ class View:
             camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
         return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
 
+    @property
+    def field(self) -> float:
+        """Distance of the corners from the middle, by the focal length."""
+        return math.hypot(*self.grey.shape) / 2 / self.camera.focal_length
+
     def with_longer_lens(self) -> View:
         return replace(self, camera=longer(self.camera))
 

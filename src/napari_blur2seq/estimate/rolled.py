@@ -1,0 +1,358 @@
+r"""One kernel for the whole picture of a camera that rolls as it turns.
+
+During an exposure a hand's rotation hardly leaves a plane: its roll is nearly a linear function
+of its pitch and yaw. Every point of the picture is then displaced as the principal point is,
+but for a matrix,
+
+.. math:: d_n(t) = M_n\, d(t), \qquad M_n = J_n \begin{pmatrix} P \\ a^T \end{pmatrix},
+
+with :math:`J_n` the displacement of the point :math:`x_n` by a small pitch, yaw and roll,
+:math:`P` the pitch and yaw that displace the principal point, and :math:`a` the roll, in px
+(angle times focal length), for one px of displacement along x and y. All local kernels are one
+kernel whose plane is stretched and sheared. For a given :math:`a`, all edges of the picture can
+speak for it, as they do where the camera does not roll (`uniform`): with :math:`W_n` the
+stretching and the sheared kernel's sums, :math:`S_n` and :math:`B_n` the gradients of the
+latent and of the blurry picture around the part `n`,
+
+.. math:: \min_k \sum_n \|W_n k * S_n - B_n\|^2 + w \|k\|^2.
+
+Alternated with latent images, :math:`a` would drift to explain their faults. It is searched for
+instead: from none, in steps along and across the path, by what the judge says of the motions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fft import irfft2, rfft2
+
+from ..camera import Camera
+from ..fourier import differences, fast_size, transfer_functions
+from ..progress import Parts, Steps, announced, within
+from .latent import periodic, sharp_edges
+from .quadrants import responses
+from .uniform import (
+    EDGE_WEIGHT,
+    Start,
+    at_scale,
+    cleaned,
+    darkness,
+    kernel_extent,
+    last_rounds,
+    padded,
+    recentred,
+    strong_gradients,
+)
+from .view import View
+
+# Side of the parts of the picture that have one kernel each: px, and kernels.
+_SIDE, _LEAST_KERNELS = 80, 2
+_COARSE, _ROUNDS = 0.7071, 4
+_CONJUGATE_GRADIENTS = 5
+# Px on every side that a kernel may grow by in one round.
+_ROOM = 3
+# Displacement by roll at the corners, by that of the principal point, of the first steps of the
+# search, how much larger they are across the path at most, and the shortest by the first.
+_STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
+_DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
+_FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
+_MOST_TRIALS = 14
+# dB
+_BETTER = 0.02
+# Kernels that are stretched by more are cut off.
+_MOST_STRETCH = 1.8
+
+
+def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Parts[Tensor]:
+    """Kernel at the principal point, for a given roll. Pauses after every round.
+
+    Parameters
+    ----------
+    view : View
+    kernel : Tensor
+        A first one, such as `uniform_kernel` finds: odd sides.
+    slope : Tensor
+        :math:`a` above, shape (2,).
+    start : Start
+
+    Returns
+    -------
+    Tensor
+        Odd sides, non-negative, sum 1.
+    """
+    mask = view.mask if start.lights else torch.ones_like(view.mask)
+    levels = [
+        (_COARSE, [(EDGE_WEIGHT, start)] * _ROUNDS),
+        (1.0, list(last_rounds(start, _ROUNDS))),
+    ]
+    kernel = resized(kernel, _COARSE)
+    for level, (scale, rounds) in enumerate(levels):
+        if level:
+            kernel = resized(kernel, 1 / _COARSE)
+        picture = at_scale(view.grey, scale)
+        valid = (at_scale(mask, scale) > 0.99).to(picture.dtype)
+        for i, (weight, settings) in enumerate(rounds):
+            kernel = recentred(kernel, kernel_extent(kernel) // 2 * 2 + 1 + 2 * _ROOM)
+            camera = view.camera.scaled(scale, scale, (picture.shape[0], picture.shape[1]))
+            kernel = _improved(kernel, slope, picture, valid, camera, settings, weight)
+            yield (level + (i + 1) / _ROUNDS) / len(levels)
+    return recentred(kernel, kernel.shape[0])
+
+
+def search_steps(
+    view: View, kernel: Tensor, start: Start, judge: Callable[[Tensor, Tensor], Steps[float]]
+) -> Steps[tuple[Tensor, Tensor]]:
+    """Find the roll and the kernel of the motion that the judge likes best.
+
+    Parameters
+    ----------
+    view : View
+    kernel : Tensor
+        A first one: odd sides.
+    start : Start
+    judge : callable
+        Score of a kernel and a slope, higher is better.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    slope, kernel : Tensor
+    """
+    axes = _steps_of(kernel) / view.field
+    message = "Searching for the roll of the camera"
+
+    def judged(kernel: Tensor, place: tuple[float, float]) -> Steps[tuple[float, Tensor]]:
+        slope = place[0] * axes[0] + place[1] * axes[1]
+        begin = len(seen) / _MOST_TRIALS
+        finding = rolled_kernel(view, kernel, slope, start)
+        end = begin + 0.9 / _MOST_TRIALS
+        found = yield from announced(finding, "estimate", begin, end, message)
+        score = yield from within(judge(found, slope), end, end, message=message)
+        return score, found
+
+    first = kernel
+    seen: dict[tuple[float, float], tuple[float, Tensor]] = {}
+    # The likeness of wrong ones says little: far ones must be looked at, too.
+    for place in _FIRST_PLACES:
+        seen[place] = yield from judged(first, place)
+    place = max(seen, key=lambda p: seen[p][0])
+    step = 1.0
+    while step >= _LEAST_STEP and len(seen) < _MOST_TRIALS:
+        around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
+        for other in around:
+            if other not in seen and len(seen) < _MOST_TRIALS:
+                seen[other] = yield from judged(seen[place][1], other)
+                if seen[other][0] > seen[place][0] + _BETTER:
+                    place = other
+                    break
+        else:
+            step /= 2
+    return place[0] * axes[0] + place[1] * axes[1], seen[place][1]
+
+
+def _steps_of(kernel: Tensor) -> Tensor:
+    """Slopes (2, 2) along the path and across it that matter about as much."""
+    positions = torch.arange(kernel.shape[0]) - kernel.shape[0] // 2
+    y, x = torch.meshgrid(positions, positions, indexing="ij")
+    pixels = torch.stack([x, y], -1).float()
+    pixels = pixels - (kernel[..., None] * pixels).sum((0, 1))
+    spread = torch.einsum("yx,yxi,yxj->ij", kernel, pixels, pixels)
+    variances, directions = torch.linalg.eigh(spread)
+    across, along = variances.clamp_min(0.1).sqrt().unbind()
+    ratio = float((along / across).clamp_max(_MOST_ACROSS))
+    return _STEP * torch.stack([directions[:, 1], ratio * directions[:, 0]])
+
+
+def with_roll(curve: Tensor, slope: Tensor) -> Tensor:
+    """A curve (K, 3) of pitch and yaw, the roll added that goes with them."""
+    # Yaw moves the picture along +x, pitch along -y.
+    roll = slope[0] * curve[:, 1] - slope[1] * curve[:, 0]
+    return torch.stack([curve[:, 0], curve[:, 1], roll], 1)
+
+
+def resized(kernel: Tensor, factor: float) -> Tensor:
+    """Kernel of a picture whose sides are changed by a factor."""
+    side = max(3, round(kernel.shape[0] * factor) // 2 * 2 + 1)
+    changed = F.interpolate(
+        kernel[None, None], size=(side, side), mode="bicubic", antialias=factor < 1
+    )[0, 0]
+    changed = torch.where(changed < 0.03 * changed.max(), 0.0, changed)
+    return changed / changed.sum()
+
+
+class _Parts:
+    """A picture (H, W) of parts that touch, and tiles around them with room for a kernel."""
+
+    def __init__(self, shape: tuple[int, int], kernel: int) -> None:
+        side = max(_SIDE, _LEAST_KERNELS * kernel)
+        self.sides = [math.ceil(n / max(1, round(n / side))) for n in shape]
+        self.corners = [
+            (y, x)
+            for y in self._starts(shape[0], self.sides[0])
+            for x in self._starts(shape[1], self.sides[1])
+        ]
+        self.tile = [fast_size(side + 2 * kernel) for side in self.sides]
+        self._before = [
+            (tile - side) // 2 for tile, side in zip(self.tile, self.sides, strict=True)
+        ]
+        self._shape = shape
+        owner = torch.zeros(shape)
+        for i, corner in enumerate(self.corners):
+            owner[self._inside(corner)] = i
+        self.own = (self.cut(owner) == torch.arange(len(self.corners))[:, None, None]).float()
+
+    @staticmethod
+    def _starts(length: int, side: int) -> list[int]:
+        return [min(first, length - side) for first in range(0, length, side)]
+
+    def _inside(self, corner: tuple[int, int]) -> tuple[slice, slice]:
+        y, x = corner
+        return slice(y, y + self.sides[0]), slice(x, x + self.sides[1])
+
+    def middles(self, ring: int) -> Tensor:
+        """Points (N, 2), (x, y), in the picture without the ring around it."""
+        height, width = self.sides
+        points = [[x + width / 2 - ring, y + height / 2 - ring] for y, x in self.corners]
+        return torch.tensor(points)
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Tiles (N, ..., h, w) of a periodic picture (..., H, W)."""
+        rows, columns = (
+            [(torch.arange(tile) + corner[axis] - before) % self._shape[axis]
+             for corner in self.corners]
+            for axis, (tile, before) in enumerate(zip(self.tile, self._before, strict=True))
+        )  # fmt: skip
+        return torch.stack([image[..., r[:, None], c] for r, c in zip(rows, columns, strict=True)])
+
+    def joined(self, tiles: Tensor) -> Tensor:
+        """The picture (..., H, W) of the parts in the middles of tiles (N, ..., h, w)."""
+        whole = tiles.new_zeros(*tiles.shape[1:-2], *self._shape)
+        middle = tuple(
+            slice(before, before + side)
+            for before, side in zip(self._before, self.sides, strict=True)
+        )
+        for tile, corner in zip(tiles, self.corners, strict=True):
+            whole[(..., *self._inside(corner))] = tile[(..., *middle)]
+        return whole
+
+
+class _Sheared:
+    """Kernels of N parts of the picture, as a linear function of one kernel."""
+
+    def __init__(self, matrices: Tensor, side: int) -> None:
+        stretch = float(torch.linalg.matrix_norm(matrices, ord=2).max())
+        self.reach = math.ceil(side // 2 * min(stretch, _MOST_STRETCH)) + 1
+        self._side, self._sides = side, 2 * self.reach + 1
+        positions = torch.arange(side) - side // 2
+        y, x = torch.meshgrid(positions, positions, indexing="ij")
+        pixels = torch.stack([x, y], -1).reshape(-1, 2).float()
+        # Each px is shared among the four around the place where it comes to lie.
+        places = torch.einsum("nij,pj->npi", matrices, pixels) + self.reach
+        places = places.clamp(0, 2 * self.reach - 1e-3)
+        first = places.floor()
+        (right, down), (column, row) = (places - first).unbind(-1), first.long().unbind(-1)
+        base = torch.arange(len(matrices))[:, None] * self._sides**2 + row * self._sides + column
+        self._index = torch.stack([base, base + 1, base + self._sides, base + self._sides + 1], -1)
+        left, up = 1 - right, 1 - down
+        self._weight = torch.stack([left * up, right * up, left * down, right * down], -1)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        """Kernels (N, 2 r + 1, 2 r + 1) from one (k, k)."""
+        count = len(self._index)
+        shares = kernel.reshape(1, -1, 1) * self._weight
+        kernels = kernel.new_zeros(count * self._sides**2)
+        kernels.index_add_(0, self._index.reshape(-1), shares.reshape(-1))
+        return kernels.reshape(count, self._sides, self._sides)
+
+    def adjoint(self, kernels: Tensor) -> Tensor:
+        """One (k, k) from (N, 2 r + 1, 2 r + 1)."""
+        found = kernels.reshape(-1)[self._index]
+        return (found * self._weight).sum((0, 2)).reshape(self._side, self._side)
+
+
+def _matrices(points: Tensor, slope: Tensor, camera: Camera) -> Tensor:
+    """``M_n`` of points (N, 2); shape (N, 2, 2)."""
+    principal = responses(points.new_tensor([camera.principal_point]), camera)[0]
+    by_axis = responses(points, camera)
+    turns = torch.linalg.inv(principal[:, :2])
+    matrices: Tensor = by_axis[:, :, :2] @ turns + by_axis[:, :, 2:] * slope
+    return matrices
+
+
+def _improved(
+    kernel: Tensor,
+    slope: Tensor,
+    picture: Tensor,
+    valid: Tensor,
+    camera: Camera,
+    start: Start,
+    weight: float,
+) -> Tensor:
+    """One round, as in `uniform`, with a kernel for each part of the picture."""
+    side = kernel.shape[0]
+    ring = max(side, 8)
+    height, width = picture.shape
+    picture, valid = padded(picture, ring), padded(valid, ring, value=0.0)
+    parts = _Parts((picture.shape[0], picture.shape[1]), side)
+    middles = parts.middles(ring)
+    middles = torch.minimum(middles.clamp_min(0), torch.tensor([width, height]))
+    sheared = _Sheared(_matrices(middles, slope, camera), side)
+    shape = (parts.tile[0], parts.tile[1])
+    transfer = transfer_functions(sheared.forward(kernel), shape)
+    blurry = periodic(parts.cut(picture), max(2, side // 4))
+    latent = sharp_edges(blurry, transfer, weight, darkness(start, weight))
+    gradients = parts.joined(torch.stack(differences(latent), 1))
+    gradients = strong_gradients(gradients, valid, start, side)
+    sharp = parts.cut(gradients)
+    seen = parts.cut(torch.stack(differences(picture)))
+    spectrum = rfft2(sharp)
+    predicted = irfft2(spectrum * transfer[:, None], s=shape)
+    own = parts.own[:, None]
+    target = torch.where(parts.cut(valid)[:, None] > 0, seen, predicted) * own
+    reach = sheared.reach
+    cross = _correlation(spectrum, target, reach)
+    auto = _correlation(spectrum, sharp * own, 2 * reach)
+    return cleaned(_least_squares(sheared, cross, auto, start.ridge, kernel))
+
+
+def _correlation(spectrum: Tensor, tiles: Tensor, reach: int) -> Tensor:
+    """Tables (N, 2 r + 1, 2 r + 1) of displacements, zero in the middle."""
+    shape = (tiles.shape[-2], tiles.shape[-1])
+    table = irfft2((spectrum.conj() * rfft2(tiles)).sum(1), s=shape)
+    return torch.roll(table, (reach, reach), (-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
+
+
+def _least_squares(
+    sheared: _Sheared, cross: Tensor, auto: Tensor, ridge: float, first: Tensor
+) -> Tensor:
+    """Some conjugate gradients from a first kernel."""
+    sides, middle = cross.shape[-1], auto.shape[-1] // 2
+    size = fast_size(auto.shape[-1])
+    room = size - auto.shape[-1]
+    even = F.pad((auto + auto.flip(-2, -1)) / 2, (0, room, 0, room))
+    response = rfft2(torch.roll(even, (-middle, -middle), (-2, -1)))
+    weight = ridge * float(auto[:, middle, middle].sum())
+
+    def normal(kernel: Tensor) -> Tensor:
+        spectra = rfft2(sheared.forward(kernel), s=(size, size))
+        blurred = irfft2(spectra * response, s=(size, size))[:, :sides, :sides]
+        return sheared.adjoint(blurred.contiguous()) + weight * kernel
+
+    kernel = first
+    residual = sheared.adjoint(cross.contiguous()) - normal(kernel)
+    direction, power = residual, float(residual.square().sum())
+    for _ in range(_CONJUGATE_GRADIENTS):
+        changed = normal(direction)
+        length = power / max(float((direction * changed).sum()), 1e-20)
+        kernel = kernel + length * direction
+        residual = residual - length * changed
+        before, power = power, float(residual.square().sum())
+        direction = residual + power / max(before, 1e-20) * direction
+    return kernel

@@ -1,0 +1,111 @@
+"""One kernel for a camera whose roll goes with its path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import coffee
+
+import napari_blur2seq as b2s
+from napari_blur2seq import shake
+from napari_blur2seq.estimate import rolled
+from napari_blur2seq.estimate.curve import to_trajectory
+from napari_blur2seq.estimate.kernel_network import network_curve
+from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
+from napari_blur2seq.estimate.uniform import Start, uniform_kernel
+from napari_blur2seq.estimate.view import View
+from napari_blur2seq.metrics import path_error
+from napari_blur2seq.motion_blur import local_kernels
+from napari_blur2seq.progress import finish, run
+
+SHAPE = (240, 300)
+SLOPE = torch.tensor([0.9, -0.7])
+START = Start(0.5, 2)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def rolling():
+    """A motion whose roll goes with its path, a view of the picture, and its uniform kernel."""
+    sharp = coffee()[80 : 80 + SHAPE[0], 200 : 200 + SHAPE[1]]
+    flat = shake.simulate_tremor(
+        SHAPE, extent=9.0, roll_ratio=0.0, seed=4, focal_length=SHAPE[1]
+    ).resample(64)
+    curve = torch.from_numpy(flat.rotations.astype(np.float32))
+    motion = b2s.Trajectory.from_camera(with_roll(curve, SLOPE).numpy(), flat.camera).centered()
+    blurry = b2s.blur(sharp, motion, noise=0.003)
+    image = torch.from_numpy(blurry.astype(np.float32) / 255).permute(2, 0, 1)
+    view = View.of(image, flat.camera, 10**6)
+    *_, (_, kernel) = uniform_kernel(view.grey, view.mask, START)
+    return motion, view, kernel
+
+
+def error(kernel, slope, motion):
+    """Of the motion through a kernel, by that of no motion."""
+    curve = with_roll(network_curve(kernel), slope)
+    still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)
+    found = to_trajectory(curve, motion.camera, 64)
+    return path_error(found, motion) / path_error(still, motion)
+
+
+def test_roll_goes_with_the_displacement_of_the_middle():
+    """Yaw moves the picture along +x, pitch along -y."""
+    curve = torch.tensor([[1.0, 0.0, 9.0], [0.0, 2.0, 9.0]])
+    assert torch.equal(
+        with_roll(curve, torch.tensor([3.0, 5.0])),
+        torch.tensor([[1.0, 0.0, -5.0], [0.0, 2.0, 6.0]]),
+    )
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7071, 1.6])
+def test_a_resized_kernel_moves_the_picture_as_far_in_its_own_px(factor, rolling):
+    motion, _, _ = rolling
+    kernel = torch.from_numpy(local_kernels(motion, [motion.principal_point])[0]).float()
+    changed = resized(kernel, factor)
+    assert float(changed.sum()) == pytest.approx(1)
+
+    def spread(k):
+        x = torch.arange(k.shape[0]) - k.shape[0] // 2
+        mean = float((k.sum(0) * x).sum())
+        return float((k.sum(0) * (x - mean) ** 2).sum()) ** 0.5
+
+    assert spread(changed) == pytest.approx(factor * spread(kernel), rel=0.15)
+
+
+def test_the_right_roll_gives_the_right_motion(rolling):
+    motion, view, kernel = rolling
+    none, right, wrong = (
+        error(finish(rolled_kernel(view, kernel, slope, START)), slope, motion)
+        for slope in (torch.zeros(2), SLOPE, -SLOPE)
+    )
+    assert right < 0.85 * none
+    assert none < wrong
+
+
+def test_the_search_goes_to_where_the_judge_points(rolling, monkeypatch):
+    """The kernels are left as they are here: only the way to a slope is of interest."""
+    _, view, kernel = rolling
+    asked = []
+
+    def unchanged(view, kernel, slope, start):
+        yield 1.0
+        return kernel
+
+    def judge(kernel, slope):
+        asked.append(-float((slope - SLOPE).norm()))
+        return asked[-1]
+        yield
+
+    monkeypatch.setattr(rolled, "rolled_kernel", unchanged)
+    events = []
+    slope, _ = run(search_steps(view, kernel, START, judge), events.append)
+    assert -float((slope - SLOPE).norm()) == max(asked)
+    assert max(asked) > 0.5 * asked[0]
+    assert [e.fraction for e in events] == sorted(e.fraction for e in events)
+    assert events[-1].fraction <= 1
