@@ -61,6 +61,8 @@ _REGION_ROUNDS = 3
 # corners are this far from the middle, by the focal length.
 _ROLL_PIXELS = 160_000
 _LEAST_FIELD = 0.2
+# dB by which such a motion must be better than those without: it was sought by the judge.
+_ROLL_PRICE = 0.3
 # dB: what is expected to gain less is not worth the risk, unless as many other starts found the
 # same motion, and the loss that is foretold is not larger.
 _LEAST_GAIN = 0.2
@@ -117,6 +119,8 @@ class _Hypothesis:
     verdict: Verdict
     # What it was made from by a fit.
     origin: _Hypothesis | None = None
+    # dB that it must be better by.
+    price: float = 0.0
 
     def agreement(self, others: list[_Hypothesis], camera: Camera) -> float:
         """How many other starts found about the same motion.
@@ -319,22 +323,30 @@ def estimate_steps(
             number = len(WHOLE_STARTS) + i
             found.append((yield from judged(number, curve * larger, begin, begin + 0.005)))
 
-    def standing(hypothesis: _Hypothesis) -> float:
-        agreement = hypothesis.agreement(found, view.camera)
+    def standing(hypothesis: _Hypothesis, others: list[_Hypothesis]) -> float:
+        agreement = hypothesis.agreement(others, view.camera)
         long = _dense(hypothesis.curve, view.camera).extent >= _LEAST_TRACED
         bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
         if long and agreement < _LONELY:
             bonus = -_LONELY_PRICE
-        return hypothesis.verdict.score + bonus - _ROUGHNESS * mean_order(hypothesis.curve)
+        return (
+            hypothesis.verdict.score
+            + bonus
+            - hypothesis.price
+            - _ROUGHNESS * mean_order(hypothesis.curve)
+        )
 
     if kernels and view.field >= _LEAST_FIELD:
-        origin = max((h for h in found if h.start < len(WHOLE_STARTS)), key=standing)
+        of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
+        origin = max(of_whole, key=lambda h: standing(h, found))
         rolling = _roll_steps(image, view, whole[origin.start], WHOLE_STARTS[origin.start])
         for i, curve in enumerate((yield from within(rolling, 0.62, 0.77))):
             begin = 0.77 + 0.01 * i
             rolled = yield from judged(origin.start, curve, begin, begin + 0.01)
-            found.append(replace(rolled, origin=origin))
-    found.sort(key=lambda h: -standing(h))
+            found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
+    # Of the curves of one motion, those that agree most are the smoothest, not the best: which are
+    # looked into, the picture alone decides.
+    found.sort(key=lambda h: -standing(h, []))
     hypotheses = found[:1]
     for i, hypothesis in enumerate(found[:_REFINED]):
         begin, end = (0.8 + 0.2 * (i + k) / _REFINED for k in (0, 1))
@@ -342,8 +354,8 @@ def estimate_steps(
         curve = yield from within(refining, begin, end - 0.03)
         curve = yield from within(_fit_steps(view, curve), end - 0.03, end - 0.01)
         fitted = yield from judged(hypothesis.start, curve, end - 0.01, end)
-        hypotheses.append(replace(fitted, origin=hypothesis))
-    chosen = max(hypotheses, key=standing)
+        hypotheses.append(replace(fitted, origin=hypothesis, price=hypothesis.price))
+    chosen = max(hypotheses, key=lambda h: standing(h, found))
     motion = _dense(chosen.curve, view.camera)
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
     # The same motion found in another way.
