@@ -198,7 +198,9 @@ class _Parts:
             for y in self._starts(shape[0], self.sides[0])
             for x in self._starts(shape[1], self.sides[1])
         ]
-        self.tile = [fast_size(side + 2 * kernel) for side in self.sides]
+        # Tables of twice a stretched kernel's reach must find room.
+        room = _LEAST_KERNELS * kernel
+        self.tile = [fast_size(max(side, room) + 2 * kernel) for side in self.sides]
         self._before = [
             (tile - side) // 2 for tile, side in zip(self.tile, self.sides, strict=True)
         ]
@@ -224,11 +226,10 @@ class _Parts:
 
     def cut(self, image: Tensor) -> Tensor:
         """Tiles (N, ..., h, w) of a periodic picture (..., H, W)."""
-        rows, columns = (
-            [(torch.arange(tile) + corner[axis] - before) % self._shape[axis]
-             for corner in self.corners]
-            for axis, (tile, before) in enumerate(zip(self.tile, self._before, strict=True))
-        )  # fmt: skip
+        (tall, wide), (above, left) = self.tile, self._before
+        height, width = self._shape
+        rows = [(torch.arange(tall) + y - above) % height for y, _ in self.corners]
+        columns = [(torch.arange(wide) + x - left) % width for _, x in self.corners]
         return torch.stack([image[..., r[:, None], c] for r, c in zip(rows, columns, strict=True)])
 
     def joined(self, tiles: Tensor) -> Tensor:
