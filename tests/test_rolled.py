@@ -109,3 +109,14 @@ def test_the_search_goes_to_where_the_judge_points(rolling, monkeypatch):
     assert max(asked) > 0.5 * asked[0]
     assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert events[-1].fraction <= 1
+
+
+def test_a_small_picture_has_a_small_kernel():
+    sharp = coffee()[80:112, 200:240]
+    image = torch.from_numpy(sharp.astype(np.float32) / 255).permute(2, 0, 1)
+    camera = b2s.Camera.for_image(sharp.shape[:2], 40.0)
+    line = torch.zeros(9, 9)
+    line[4, 1:-1] = 1 / 7
+    found = finish(rolled_kernel(View.of(image, camera, 10**6), line, SLOPE, START))
+    assert found.shape[0] == found.shape[1] <= 17
+    assert float(found.sum()) == pytest.approx(1)

@@ -95,8 +95,11 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
             kernel = resized(kernel, 1 / _COARSE)
         picture = at_scale(view.grey, scale)
         valid = (at_scale(mask, scale) > 0.99).to(picture.dtype)
+        # A picture says nothing about blur that is not small beside it.
+        most = min(picture.shape) // 4 * 2 + 1
         for i, (weight, settings) in enumerate(rounds):
-            kernel = recentred(kernel, kernel_extent(kernel) // 2 * 2 + 1 + 2 * _ROOM)
+            side = kernel_extent(kernel) // 2 * 2 + 1 + 2 * _ROOM
+            kernel = recentred(kernel, min(side, most))
             camera = view.camera.scaled(scale, scale, (picture.shape[0], picture.shape[1]))
             kernel = _improved(kernel, slope, picture, valid, camera, settings, weight)
             yield (level + (i + 1) / _ROUNDS) / len(levels)
