@@ -27,6 +27,12 @@ def transfer_functions(kernels: Tensor, shape: tuple[int, int]) -> Tensor:
     return spectra
 
 
+def around_zero(table: Tensor, reach: int) -> Tensor:
+    """Of a periodic (..., H, W), the entries up to `reach` px from the first one, in the middle."""
+    side = 2 * reach + 1
+    return torch.roll(table, (reach, reach), (-2, -1))[..., :side, :side]
+
+
 def power_spectrum(spectra: Tensor) -> Tensor:
     """Squared magnitude of complex numbers; three times as quick as ``abs().square()``."""
     return spectra.real.square() + spectra.imag.square()

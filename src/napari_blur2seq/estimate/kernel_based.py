@@ -197,8 +197,11 @@ def _join_steps(view: View) -> Steps[list[Tensor]]:
     return [*alike, agreeing(curves, points, view.camera)]
 
 
-def _roll_steps(image: Tensor, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
-    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture."""
+def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
+    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture.
+
+    The roll is searched for in a `small` view.
+    """
 
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
         scores = []
@@ -207,9 +210,7 @@ def _roll_steps(image: Tensor, view: View, kernel: Tensor, start: Start) -> Step
             scores.append(verdict.score)
         return max(scores)
 
-    small = View.of(image, view.camera, _ROLL_PIXELS)
-    smaller = small.grey.shape[1] / view.grey.shape[1]
-    small = replace(small, camera=view.camera.scaled(smaller, smaller, small.camera.image_shape))
+    smaller = small.camera.focal_length / view.camera.focal_length
     searching = search_steps(small, resized(kernel, smaller), start, judge)
     slope, found = yield from within(searching, 0, 0.8)
     if smaller < 1:
@@ -339,7 +340,8 @@ def estimate_steps(
     if kernels and view.field >= _LEAST_FIELD:
         of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: standing(h, found))
-        rolling = _roll_steps(image, view, whole[origin.start], WHOLE_STARTS[origin.start])
+        small = View.of(image, camera, _ROLL_PIXELS)
+        rolling = _roll_steps(small, view, whole[origin.start], WHOLE_STARTS[origin.start])
         for i, curve in enumerate((yield from within(rolling, 0.62, 0.77))):
             begin = 0.77 + 0.01 * i
             rolled = yield from judged(origin.start, curve, begin, begin + 0.01)

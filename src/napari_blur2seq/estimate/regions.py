@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..fourier import differences, fast_size, power_spectrum, transfer_functions
+from ..fourier import around_zero, differences, fast_size, power_spectrum, transfer_functions
 from ..motion_blur import local_kernels
 from ..progress import Parts
 from ..trajectory import Trajectory
@@ -79,7 +79,6 @@ def gather(image: Tensor, mask: Tensor, trajectory: Trajectory, weight: float) -
     fs, fb = rfft2(core), rfft2(blurry)
     cross = irfft2((fs.conj() * fb).sum(1), s=(size, size))
     auto = irfft2(power_spectrum(fs).sum(1), s=(size, size))
-    cross = torch.roll(cross, (reach, reach), (-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
-    auto = torch.roll(auto, (2 * reach, 2 * reach), (-2, -1))[:, : 4 * reach + 1, : 4 * reach + 1]
+    cross, auto = around_zero(cross, reach), around_zero(auto, 2 * reach)
     scale = float(auto[:, 2 * reach, 2 * reach].sum().clamp_min(1e-9)) / 30
     return Evidence(cross, auto, points, scale)

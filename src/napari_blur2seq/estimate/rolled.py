@@ -26,12 +26,11 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from ..camera import Camera
-from ..fourier import differences, fast_size, transfer_functions
+from ..fourier import around_zero, differences, fast_size, transfer_functions
 from ..progress import Parts, Steps, announced, within
 from .latent import periodic, sharp_edges
 from .quadrants import responses
@@ -45,6 +44,7 @@ from .uniform import (
     last_rounds,
     padded,
     recentred,
+    resampled,
     strong_gradients,
 )
 from .view import View
@@ -95,12 +95,12 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
             kernel = resized(kernel, 1 / _COARSE)
         picture = at_scale(view.grey, scale)
         valid = (at_scale(mask, scale) > 0.99).to(picture.dtype)
+        camera = view.camera.scaled(scale, scale, (picture.shape[0], picture.shape[1]))
         # A picture says nothing about blur that is not small beside it.
         most = min(picture.shape) // 4 * 2 + 1
         for i, (weight, settings) in enumerate(rounds):
             side = kernel_extent(kernel) // 2 * 2 + 1 + 2 * _ROOM
             kernel = recentred(kernel, min(side, most))
-            camera = view.camera.scaled(scale, scale, (picture.shape[0], picture.shape[1]))
             kernel = _improved(kernel, slope, picture, valid, camera, settings, weight)
             yield (level + (i + 1) / _ROUNDS) / len(levels)
     return recentred(kernel, kernel.shape[0])
@@ -181,12 +181,8 @@ def with_roll(curve: Tensor, slope: Tensor) -> Tensor:
 
 
 def resized(kernel: Tensor, factor: float) -> Tensor:
-    """Kernel of a picture whose sides are changed by a factor."""
-    side = max(3, round(kernel.shape[0] * factor) // 2 * 2 + 1)
-    changed = F.interpolate(
-        kernel[None, None], size=(side, side), mode="bicubic", antialias=factor < 1
-    )[0, 0]
-    changed = torch.where(changed < 0.03 * changed.max(), 0.0, changed)
+    """Kernel of a picture whose sides are changed by a factor, sum 1."""
+    changed = resampled(kernel, factor)
     return changed / changed.sum()
 
 
@@ -330,7 +326,7 @@ def _correlation(spectrum: Tensor, tiles: Tensor, reach: int) -> Tensor:
     """Tables (N, 2 r + 1, 2 r + 1) of displacements, zero in the middle."""
     shape = (tiles.shape[-2], tiles.shape[-1])
     table = irfft2((spectrum.conj() * rfft2(tiles)).sum(1), s=shape)
-    return torch.roll(table, (reach, reach), (-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
+    return around_zero(table, reach)
 
 
 def _least_squares(
@@ -339,9 +335,8 @@ def _least_squares(
     """Some conjugate gradients from a first kernel."""
     sides, middle = cross.shape[-1], auto.shape[-1] // 2
     size = fast_size(auto.shape[-1])
-    room = size - auto.shape[-1]
-    even = F.pad((auto + auto.flip(-2, -1)) / 2, (0, room, 0, room))
-    response = rfft2(torch.roll(even, (-middle, -middle), (-2, -1)))
+    # Even, as the normal equations' matrix must be.
+    response = transfer_functions((auto + auto.flip(-2, -1)) / 2, (size, size))
     weight = ridge * float(auto[:, middle, middle].sum())
 
     def normal(kernel: Tensor) -> Tensor:

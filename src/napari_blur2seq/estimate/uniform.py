@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..fourier import differences, fast_size, power_spectrum, transfer_functions
+from ..fourier import around_zero, differences, fast_size, power_spectrum, transfer_functions
 from .latent import periodic, sharp_edges, strongest
 
 MAX_SIZE = 151
@@ -172,7 +172,7 @@ def _improved(
     power = power_spectrum(spectrum).sum(0)
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
     raw = irfft2(cross / (power + start.ridge * power.mean()), s=shape)
-    return cleaned(torch.roll(raw, (size // 2, size // 2), (0, 1))[:size, :size])
+    return cleaned(around_zero(raw, size // 2))
 
 
 def darkness(start: Start, weight: float) -> float:
@@ -226,10 +226,17 @@ def recentred(kernel: Tensor, size: int) -> Tensor:
     return cut / cut.sum()
 
 
+def resampled(kernel: Tensor, factor: float) -> Tensor:
+    """Kernel of a picture whose sides are changed by a factor; its sum changes, too."""
+    side = max(3, round(kernel.shape[0] * factor) // 2 * 2 + 1)
+    changed = F.interpolate(
+        kernel[None, None], size=(side, side), mode="bicubic", antialias=factor < 1
+    )[0, 0]
+    return torch.where(changed < 0.03 * changed.max(), 0.0, changed)
+
+
 def _enlarge(kernel: Tensor, limit: int) -> Tensor:
     """To the next finer level, with a window somewhat larger than the kernel."""
-    side = round(kernel.shape[0] * math.sqrt(2)) // 2 * 2 + 1
-    large = F.interpolate(kernel[None, None], size=(side, side), mode="bicubic")[0, 0].clamp_min(0)
-    large = torch.where(large < 0.03 * large.max(), 0.0, large)
+    large = resampled(kernel, math.sqrt(2))
     window = max(7, int(1.5 * kernel_extent(large) + 2) // 2 * 2 + 1)
     return recentred(large, min(limit, window))

@@ -22,7 +22,7 @@ from torch.fft import irfft2, rfft2
 from ..estimate.curve import cosine_basis
 from ..estimate.judge import CELL, ITERATIONS, LEAST_NOISE, POWER, ROUNDS, Judge, log_ratio
 from ..estimate.kernel_network import KernelNetwork, rasterise
-from ..fourier import differences, power_spectrum, transfer_functions
+from ..fourier import around_zero, differences, power_spectrum, transfer_functions
 from ..models.registry import load_kernel_network
 from ..progress import finish
 from ..restoration.sparse import SparseGradientPrior
@@ -271,7 +271,7 @@ def _error(picture: Tensor, sharp: Tensor) -> Tensor:
     a, b = (torch.stack(differences(p), 1) * window for p in (sharp[:, *_INSIDE], picture))
     table = irfft2((rfft2(a).conj() * rfft2(b)).sum(1), s=(PATCH, PATCH))
     side = 2 * _SEARCH + 1
-    table = torch.roll(table, (_SEARCH, _SEARCH), (-2, -1))[:, :side, :side]
+    table = around_zero(table, _SEARCH)
     best = table.flatten(1).argmax(1)
     y, x = ((best // side).clamp(1, side - 2), (best % side).clamp(1, side - 2))
     each = torch.arange(count)
