@@ -22,7 +22,8 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtGui import QMovie
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_blur2seq import memory, pipeline, preferences
 from napari_blur2seq._qt import work
@@ -274,6 +275,19 @@ def test_cancel_from_the_activity_dock(qtbot, viewer, fake):
         fake.go_on()
     assert names(viewer) == ["shot"]
     assert_ready(widget)
+
+
+def test_napari_does_not_draw_its_sign_of_progress_all_the_time(qtbot, viewer, fake):
+    viewer.add_image(PICTURE, name="shot")
+    widget = docked(viewer)
+    start_and_hold(qtbot, widget, fake)
+    labels = viewer.window._qt_window.statusBar().findChildren(QLabel)
+    (movie,) = [label.movie() for label in labels if label.movie() is not None]
+    # Every picture of it draws the whole window anew, and the canvas with it.
+    assert movie.state() == QMovie.MovieState.Running
+    assert movie.nextFrameDelay() >= 200
+    with qtbot.waitSignal(widget.done, timeout=TIMEOUT):
+        fake.go_on()
 
 
 def test_cancel_when_the_work_is_already_done(qtbot, viewer, fake):

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..metrics import path_error
+from ..parallel import side_by_side
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
@@ -141,6 +142,30 @@ class _Hypothesis:
         return whole if self.origin is None else max(whole, self.origin.agreement(others, camera))
 
 
+def _judged_steps(view: View, start: int, curve: Tensor) -> Steps[_Hypothesis]:
+    return _Hypothesis(start, curve, (yield from _verdict_steps(view, curve)))
+
+
+def _whole_steps(view: View, i: int) -> Steps[tuple[Tensor, list[_Hypothesis]]]:
+    """The kernel of the whole picture from one start, and the curves through it."""
+    kernel = yield from within(_kernel_steps(view, WHOLE_STARTS[i], MAX_SIZE), 0, 0.7)
+    curves = _curves(kernel, view.camera)
+    curves.append((yield from within(_fit_steps(view, curves[-1]), 0.7, 0.9)))
+    found = []
+    for j, curve in enumerate(curves):
+        begin, end = (0.9 + 0.1 * (j + k) / len(curves) for k in (0, 1))
+        found.append((yield from within(_judged_steps(view, i, curve), begin, end)))
+    return kernel, found
+
+
+def _fitted_steps(view: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
+    """What a hypothesis becomes when it is fitted to the regions and to the power spectrum."""
+    curve = yield from within(_refine_steps(view, hypothesis.curve), 0, 0.6)
+    curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
+    fitted = yield from within(_judged_steps(view, hypothesis.start, curve), 0.9, 1)
+    return replace(fitted, origin=hypothesis, price=hypothesis.price)
+
+
 def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
     trajectory = _dense(curve, view.camera)
     if trajectory.extent > 0.6 * min(view.grey.shape):
@@ -177,16 +202,15 @@ def _join_steps(view: View) -> Steps[list[Tensor]]:
     # A quadrant's edges are too few for a kernel as large as half of it.
     size = min(height, width) // 5
     parts = quadrants((height, width))
-    share = 0.95 / (len(parts) * len(QUADRANT_STARTS))
-    curves: list[list[Tensor]] = []
-    for i, where in enumerate(parts):
-        curves.append([])
-        for j, start in enumerate(QUADRANT_STARTS):
-            begin = (i * len(QUADRANT_STARTS) + j) * share
-            message = f"Estimating the blur kernels of quadrant {i + 1} of {len(parts)}"
-            steps = _kernel_steps(view.part(*where), start, size)
-            kernel = yield from within(steps, begin, begin + share, message=message)
-            curves[-1].append(network_curve(kernel))
+    works = [
+        _kernel_steps(view.part(*where), start, size)
+        for where in parts
+        for start in QUADRANT_STARTS
+    ]
+    message = "Estimating the blur kernels of the quadrants"
+    kernels = yield from within(side_by_side(works), 0, 0.95, message=message)
+    found = iter(network_curve(kernel) for kernel in kernels)
+    curves = [[next(found) for _ in QUADRANT_STARTS] for _ in parts]
     yield Progress("estimate", 0.95, "Joining the quadrants")
     middles = [[(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in parts]
     points = torch.tensor(middles)
@@ -280,49 +304,42 @@ def estimate_steps(
     image = image.cpu()
     view = View.of(image, camera, FINE_PIXELS)
 
-    def judged(start: int, curve: Tensor, begin: float, end: float) -> Steps[_Hypothesis]:
-        judging = _verdict_steps(view, curve)
-        verdict = yield from within(judging, begin, end, "estimate", "Judging a trajectory")
-        return _Hypothesis(start, curve, verdict)
+    def judged(
+        motions: list[tuple[int, Tensor]], begin: float, end: float
+    ) -> Steps[list[_Hypothesis]]:
+        works = [_judged_steps(view, start, curve) for start, curve in motions]
+        judging = side_by_side(works)
+        return (yield from within(judging, begin, end, "estimate", "Judging trajectories"))
 
     # The shares of the work are as measured.
     found: list[_Hypothesis] = []
     whole: list[Tensor] = []
-    for i, start in enumerate(WHOLE_STARTS if kernels else ()):
-        begin = 0.1 * i
-        kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), begin, begin + 0.07)
-        whole.append(kernel)
-        curves = _curves(kernel, view.camera)
-        fitting = _fit_steps(view, curves[-1])
-        curves.append((yield from within(fitting, begin + 0.07, begin + 0.09)))
-        for j, curve in enumerate(curves):
-            now = begin + 0.09 + 0.003 * j
-            found.append((yield from judged(i, curve, now, now + 0.003)))
+    if kernels:
+        works = [_whole_steps(view, i) for i in range(len(WHOLE_STARTS))]
+        for kernel, hypotheses in (yield from within(side_by_side(works), 0, 0.4)):
+            whole.append(kernel)
+            found += hypotheses
     if network is not None:
         read, _ = picture_curves(network, reduced(image, FINE_PIXELS)[0], view.camera)
-        for i, curve in enumerate(read):
-            found.append((yield from judged(_READ + i, curve, 0.4, 0.41)))
+        motions = [(_READ + i, curve) for i, curve in enumerate(read)]
+        found += yield from judged(motions, 0.4, 0.41)
     if not focal_length_known:
         best = max(found, key=lambda h: h.verdict.score)
         wide = view
         view = view.with_longer_lens()
-        seen = yield from judged(best.start, best.curve, 0.41, 0.42)
+        (seen,) = yield from judged([(best.start, best.curve)], 0.41, 0.42)
         if seen.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
             camera = longer(camera)
-            again = [h for h in found if h is not best]
-            found = [seen]
-            for j, other in enumerate(again):
-                now = 0.42 + 0.005 * j
-                found.append((yield from judged(other.start, other.curve, now, now + 0.005)))
+            again = [(h.start, h.curve) for h in found if h is not best]
+            found = [seen, *(yield from judged(again, 0.42, 0.46))]
         else:
             view = wide
     if kernels:
         small = View.of(image, camera, _QUADRANT_PIXELS)
         larger = view.camera.focal_length / small.camera.focal_length
-        for i, curve in enumerate((yield from within(_join_steps(small), 0.46, 0.59))):
-            begin = 0.59 + 0.005 * i
-            number = len(WHOLE_STARTS) + i
-            found.append((yield from judged(number, curve * larger, begin, begin + 0.005)))
+        joining = yield from within(_join_steps(small), 0.46, 0.59)
+        motions = [(len(WHOLE_STARTS) + i, curve * larger) for i, curve in enumerate(joining)]
+        found += yield from judged(motions, 0.59, 0.62)
 
     def standing(hypothesis: _Hypothesis, others: list[_Hypothesis]) -> float:
         agreement = hypothesis.agreement(others, view.camera)
@@ -342,21 +359,14 @@ def estimate_steps(
         origin = max(of_whole, key=lambda h: standing(h, found))
         small = View.of(image, camera, _ROLL_PIXELS)
         rolling = _roll_steps(small, view, whole[origin.start], WHOLE_STARTS[origin.start])
-        for i, curve in enumerate((yield from within(rolling, 0.62, 0.77))):
-            begin = 0.77 + 0.01 * i
-            rolled = yield from judged(origin.start, curve, begin, begin + 0.01)
+        motions = [(origin.start, c) for c in (yield from within(rolling, 0.62, 0.77))]
+        for rolled in (yield from judged(motions, 0.77, 0.8)):
             found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
     # Of the curves of one motion, those that agree most are the smoothest, not the best: which are
     # looked into, the picture alone decides.
     found.sort(key=lambda h: -standing(h, []))
-    hypotheses = found[:1]
-    for i, hypothesis in enumerate(found[:_REFINED]):
-        begin, end = (0.8 + 0.2 * (i + k) / _REFINED for k in (0, 1))
-        refining = _refine_steps(view, hypothesis.curve)
-        curve = yield from within(refining, begin, end - 0.03)
-        curve = yield from within(_fit_steps(view, curve), end - 0.03, end - 0.01)
-        fitted = yield from judged(hypothesis.start, curve, end - 0.01, end)
-        hypotheses.append(replace(fitted, origin=hypothesis, price=hypothesis.price))
+    fitting = side_by_side([_fitted_steps(view, h) for h in found[:_REFINED]])
+    hypotheses = [found[0], *(yield from within(fitting, 0.8, 1))]
     chosen = max(hypotheses, key=lambda h: standing(h, found))
     motion = _dense(chosen.curve, view.camera)
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)

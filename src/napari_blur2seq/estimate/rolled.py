@@ -31,6 +31,7 @@ from torch.fft import irfft2, rfft2
 
 from ..camera import Camera
 from ..fourier import around_zero, differences, fast_size, transfer_functions
+from ..parallel import side_by_side
 from ..progress import Parts, Steps, announced, within
 from .latent import periodic, sharp_edges
 from .quadrants import responses
@@ -49,6 +50,8 @@ from .uniform import (
 )
 from .view import View
 
+Place = tuple[float, float]
+
 # Side of the parts of the picture that have one kernel each: px, and kernels.
 _SIDE, _LEAST_KERNELS = 80, 2
 _COARSE, _ROUNDS = 0.7071, 4
@@ -60,7 +63,7 @@ _ROOM = 3
 _STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
 _DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
 _FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
-_MOST_TRIALS = 14
+_MOST_TRIALS = 17
 # dB
 _BETTER = 0.02
 # Kernels that are stretched by more are cut off.
@@ -131,33 +134,38 @@ def search_steps(
     axes = _steps_of(kernel) / view.field
     message = "Searching for the roll of the camera"
 
-    def judged(kernel: Tensor, place: tuple[float, float]) -> Steps[tuple[float, Tensor]]:
-        slope = place[0] * axes[0] + place[1] * axes[1]
-        begin = len(seen) / _MOST_TRIALS
-        finding = rolled_kernel(view, kernel, slope, start)
-        end = begin + 0.9 / _MOST_TRIALS
-        found = yield from announced(finding, "estimate", begin, end, message)
-        score = yield from within(judge(found, slope), end, end, message=message)
-        return score, found
+    def slope_at(place: Place) -> Tensor:
+        return place[0] * axes[0] + place[1] * axes[1]
 
-    first = kernel
-    seen: dict[tuple[float, float], tuple[float, Tensor]] = {}
+    def trial(kernel: Tensor, slope: Tensor) -> Steps[tuple[float, Tensor]]:
+        finding = rolled_kernel(view, kernel, slope, start)
+        found = yield from announced(finding, "estimate", 0, 0.9, message)
+        return (yield from within(judge(found, slope), 0.9, 1, message=message)), found
+
+    def tried(kernel: Tensor, places: list[Place]) -> Steps[dict[Place, tuple[float, Tensor]]]:
+        begin, end = (n / _MOST_TRIALS for n in (len(seen), len(seen) + len(places)))
+        trials = side_by_side([trial(kernel, slope_at(place)) for place in places])
+        results = yield from within(trials, begin, end)
+        return dict(zip(places, results, strict=True))
+
+    def score(place: Place) -> float:
+        return seen[place][0]
+
+    seen: dict[Place, tuple[float, Tensor]] = {}
     # The likeness of wrong ones says little: far ones must be looked at, too.
-    for place in _FIRST_PLACES:
-        seen[place] = yield from judged(first, place)
-    place = max(seen, key=lambda p: seen[p][0])
+    seen |= yield from tried(kernel, _FIRST_PLACES)
+    place = max(seen, key=score)
     step = 1.0
     while step >= _LEAST_STEP and len(seen) < _MOST_TRIALS:
         around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
-        for other in around:
-            if other not in seen and len(seen) < _MOST_TRIALS:
-                seen[other] = yield from judged(seen[place][1], other)
-                if seen[other][0] > seen[place][0] + _BETTER:
-                    place = other
-                    break
+        new = [other for other in around if other not in seen]
+        seen |= yield from tried(seen[place][1], new[: _MOST_TRIALS - len(seen)])
+        best = max(seen, key=score)
+        if score(best) > score(place) + _BETTER:
+            place = best
         else:
             step /= 2
-    return place[0] * axes[0] + place[1] * axes[1], seen[place][1]
+    return slope_at(place), seen[place][1]
 
 
 def _steps_of(kernel: Tensor) -> Tensor:
