@@ -25,7 +25,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/napari-blur2seq demo --output demo-output
 
 test: $(VENV)/.dev
-	.ci/with-display $(BIN)/python -m pytest $(ARGS)
+	.ci/with-display $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

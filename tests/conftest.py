@@ -1,4 +1,4 @@
-"""Tests leave the user's home, settings and caches alone, and compute with two threads."""
+"""Tests leave the user's home, settings and caches alone, and compute with one or two threads."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ for _name, _folder in _folders.items():
     os.environ[_name] = str(_path)
 os.environ["NAPARI_CONFIG"] = str(Path(_home.name, "napari.yaml"))
 os.environ["MPLBACKEND"] = "Agg"
-# Sums of floats depend on the number of threads. Subprocesses inherit these.
-os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "2"
+# Sums of floats depend on the number of threads. Subprocesses inherit these. Where tests run beside
+# each other (pytest-xdist), each has one core.
+_threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = _threads
 
 # Triton, which torch.optim imports where it is installed, crashes when it is loaded after the LLVM
 # of a software OpenGL: so it comes first.
