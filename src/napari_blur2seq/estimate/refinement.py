@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..metrics import path_error
-from ..progress import Climbed, Steps, within
+from ..progress import Climbed, Progress, Steps, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
@@ -300,6 +300,7 @@ def _climb_steps(
     best, kept, seen = found, list[float](), 0
     highest = []
     _, first = objective(values, rest)
+    yield Progress("refine", 0.0, "Looking at the picture")
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(1, steps + 2):
         with torch.enable_grad():

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from ..fourier import fast_size, power_spectrum, transfer_functions
-from ..progress import Parts, Steps, announced
+from ..progress import Parts, Progress, Steps, announced
 from ..restoration.half_quadratic import SATURATED
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
@@ -167,7 +167,9 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     Verdict
     """
     judging = Sample(view, reach_of(trajectory), tile).score_parts(trajectory)
-    gain, cost, low = yield from announced(judging, "estimate", 0, 1, "Judging a trajectory")
+    message = "Judging a trajectory"
+    gain, cost, low = yield from announced(judging, "estimate", 0, 0.9, message)
+    yield Progress("estimate", 0.9, message)
     return Verdict(gain, cost, likelihood(view, trajectory), low)
 
 
