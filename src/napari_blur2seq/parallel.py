@@ -6,7 +6,7 @@ only. Where several computations wait, none of which needs another's result, eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -56,14 +56,13 @@ def side_by_side(works: Sequence[Steps[T]]) -> Steps[list[T]]:
     def advance(lane: int, i: int) -> None:
         running[threads[lane].submit(_next, works[i], gradients)] = lane, i
 
-    def begin(lane: int, waiting: Iterator[int]) -> None:
-        i = next(waiting, None)
-        if i is not None:
+    def begin(lane: int) -> None:
+        if (i := next(waiting, None)) is not None:
             advance(lane, i)
 
     try:
         for lane in range(lanes):
-            begin(lane, waiting)
+            begin(lane)
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 lane, i = running.pop(future)
@@ -71,7 +70,7 @@ def side_by_side(works: Sequence[Steps[T]]) -> Steps[list[T]]:
                     event = future.result()
                 except StopIteration as end:
                     results[i], done[i] = end.value, 1.0
-                    begin(lane, waiting)
+                    begin(lane)
                 else:
                     done[i] = event.fraction
                     advance(lane, i)

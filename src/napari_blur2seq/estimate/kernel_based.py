@@ -196,28 +196,29 @@ def _curves(kernel: Tensor, camera: Camera) -> list[Tensor]:
     return curves
 
 
+def _quadrant_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
+    return network_curve((yield from _kernel_steps(view, start, size)))
+
+
 def _join_steps(view: View) -> Steps[list[Tensor]]:
     """Curves with roll that join the kernels of the quadrants."""
     height, width = view.grey.shape
     # A quadrant's edges are too few for a kernel as large as half of it.
     size = min(height, width) // 5
     parts = quadrants((height, width))
+    count = len(QUADRANT_STARTS)
     works = [
-        _kernel_steps(view.part(*where), start, size)
+        _quadrant_steps(view.part(*where), start, size)
         for where in parts
         for start in QUADRANT_STARTS
     ]
     message = "Estimating the blur kernels of the quadrants"
-    kernels = yield from within(side_by_side(works), 0, 0.95, message=message)
-    found = iter(network_curve(kernel) for kernel in kernels)
-    curves = [[next(found) for _ in QUADRANT_STARTS] for _ in parts]
+    found = yield from within(side_by_side(works), 0, 0.95, message=message)
+    curves = [found[i : i + count] for i in range(0, len(found), count)]
     yield Progress("estimate", 0.95, "Joining the quadrants")
     middles = [[(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in parts]
     points = torch.tensor(middles)
-    alike = [
-        joined([part[j] for part in curves], points, view.camera)[0][1]
-        for j in range(len(QUADRANT_STARTS))
-    ]
+    alike = [joined([part[j] for part in curves], points, view.camera)[0][1] for j in range(count)]
     return [*alike, agreeing(curves, points, view.camera)]
 
 
