@@ -16,7 +16,7 @@ from napari_blur2seq.estimate.refinement import Objective, Refinement, refine_st
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import aligned_scores, path_error
 from napari_blur2seq.pipeline import Options, deblur_steps
-from napari_blur2seq.progress import Climbed, Progress, run
+from napari_blur2seq.progress import Climbed, Progress, finish, run
 
 SHARP = coffee()[120:280, 180:340]
 TRUE = b2s.shake.simulate_tremor(SHARP.shape, extent=8.0, seed=4, focal_length=320.0)
@@ -76,13 +76,14 @@ def test_gradient_is_that_of_finite_differences():
     rest = torch.zeros(64, 3)
     values.requires_grad_(True)
     for _ in range(40):  # the sharp picture's power spectrum is estimated further in each
-        height, _ = objective(values, rest)
+        height, _ = finish(objective.parts(values, rest))
     (gradient,) = torch.autograd.grad(height, values)
     direction = gradient / gradient.norm()
     step = 2e-3
     with torch.no_grad():
         ahead, behind = (
-            float(objective(values + sign * step * direction, rest)[0]) for sign in (1, -1)
+            float(finish(objective.parts(values + sign * step * direction, rest))[0])
+            for sign in (1, -1)
         )
     slope = (ahead - behind) / (2 * step)
     assert float((gradient * direction).sum()) == pytest.approx(slope, rel=0.4)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..metrics import path_error
-from ..progress import Climbed, Progress, Steps, within
+from ..progress import Climbed, Parts, Steps, announced, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
@@ -80,8 +80,10 @@ class Objective:
         self._basis = cosine_basis(poses, _TERMS)
         self._rounds = FIRST_ROUNDS
 
-    def __call__(self, coefficients: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, coefficients: Tensor, rest: Tensor) -> Parts[tuple[Tensor, Tensor]]:
         """Score of the motion ``basis @ coefficients + rest``, and where it brings the tiles.
+
+        Pauses after every few tiles.
 
         Parameters
         ----------
@@ -99,7 +101,7 @@ class Objective:
         """
         poses = self._basis @ coefficients + rest
         moved = centred_displacements(poses, self._sample.middles, self._camera)
-        gain, cost = self._sample.score(moved)
+        gain, cost, _ = yield from self._sample.score_parts(moved)
         roughness = (coefficients.square().sum(1) * _orders().square()).sum()
         roughness = roughness / (coefficients.detach().square().sum() + 1)
         likelihood = self._spectrum.likelihood(self._spectrum.moved(poses), self._rounds)
@@ -298,18 +300,15 @@ def _climb_steps(
     rest = poses - basis @ values
     rates = _RATE / _orders()[:, None].sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
     best, kept, seen = found, list[float](), 0
-    highest = []
-    _, first = objective(values, rest)
-    yield Progress("refine", 0.0, "Looking at the picture")
+    highest, message = [], "Looking at the picture"
+    first: Tensor | None = None
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(1, steps + 2):
-        with torch.enable_grad():
-            current = values.clone().requires_grad_(True)
-            score, moved = objective(current, rest)
-            distance = ((moved - first).square().sum(-1).mean() + _LEAST_DISTANCE**2).sqrt()
-            score = score - _PRICE * (distance - _LEAST_DISTANCE)
-            (gradient,) = torch.autograd.grad(score, current)
-        height = float(score)
+        begin, end = ((step + k) / (steps + 1) for k in (-1, 0))
+        looking = _slope_parts(objective, values, rest, first)
+        looked = yield from announced(looking, "refine", begin, end, message)
+        height, gradient, moved = looked
+        first = moved if first is None else first
         if not kept or height > kept[-1]:
             kept.append(height)
             if step > 1:
@@ -321,7 +320,7 @@ def _climb_steps(
         message = f"Step {step - 1} of {steps}: {kept[-1] - kept[0]:+.2f} dB"
         yield Climbed(
             "refine",
-            step / (steps + 1),
+            end,
             message,
             preview,
             objective=height,
@@ -340,6 +339,20 @@ def _climb_steps(
         shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * used))
         values = values + shorter * rates * mean / (1 - 0.8**step) / size
     return replace(best, objective=kept)
+
+
+@torch.enable_grad()
+def _slope_parts(
+    objective: Objective, values: Tensor, rest: Tensor, first: Tensor | None
+) -> Parts[tuple[float, Tensor, Tensor]]:
+    """Objective, its gradient, and where the motion brings the tiles; `first` did so at first."""
+    values = values.clone().requires_grad_(True)
+    score, moved = yield from objective.parts(values, rest)
+    if first is not None:
+        distance = ((moved - first).square().sum(-1).mean() + _LEAST_DISTANCE**2).sqrt()
+        score = score - _PRICE * (distance - _LEAST_DISTANCE)
+    (gradient,) = torch.autograd.grad(score, values)
+    return float(score.detach()), gradient, moved.detach()
 
 
 def _moved(found: _Found, rotations: Tensor) -> _Found:

@@ -71,7 +71,7 @@ _MOST_STRETCH = 1.8
 
 
 def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Parts[Tensor]:
-    """Kernel at the principal point, for a given roll. Pauses after every round.
+    """Kernel at the principal point, for a given roll. Pauses twice in every round.
 
     Parameters
     ----------
@@ -104,7 +104,10 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
         for i, (weight, settings) in enumerate(rounds):
             side = kernel_extent(kernel) // 2 * 2 + 1 + 2 * _ROOM
             kernel = recentred(kernel, min(side, most))
-            kernel = _improved(kernel, slope, picture, valid, camera, settings, weight)
+            this = _Round(kernel, slope, picture, valid, camera)
+            edges = this.edges(settings, weight)
+            yield (level + (i + 0.5) / _ROUNDS) / len(levels)
+            kernel = this.improved(edges, settings)
             yield (level + (i + 1) / _ROUNDS) / len(levels)
     return recentred(kernel, kernel.shape[0])
 
@@ -294,40 +297,43 @@ def _matrices(points: Tensor, slope: Tensor, camera: Camera) -> Tensor:
     return matrices
 
 
-def _improved(
-    kernel: Tensor,
-    slope: Tensor,
-    picture: Tensor,
-    valid: Tensor,
-    camera: Camera,
-    start: Start,
-    weight: float,
-) -> Tensor:
+class _Round:
     """One round, as in `uniform`, with a kernel for each part of the picture."""
-    side = kernel.shape[0]
-    ring = max(side, 8)
-    height, width = picture.shape
-    picture, valid = padded(picture, ring), padded(valid, ring, value=0.0)
-    parts = _Parts((picture.shape[0], picture.shape[1]), side)
-    middles = parts.middles(ring)
-    middles = torch.minimum(middles.clamp_min(0), torch.tensor([width, height]))
-    sheared = _Sheared(_matrices(middles, slope, camera), side)
-    shape = (parts.tile[0], parts.tile[1])
-    transfer = transfer_functions(sheared.forward(kernel), shape)
-    blurry = periodic(parts.cut(picture), max(2, side // 4))
-    latent = sharp_edges(blurry, transfer, weight, darkness(start, weight))
-    gradients = parts.joined(torch.stack(differences(latent), 1))
-    gradients = strong_gradients(gradients, valid, start, side)
-    sharp = parts.cut(gradients)
-    seen = parts.cut(torch.stack(differences(picture)))
-    spectrum = rfft2(sharp)
-    predicted = irfft2(spectrum * transfer[:, None], s=shape)
-    own = parts.own[:, None]
-    target = torch.where(parts.cut(valid)[:, None] > 0, seen, predicted) * own
-    reach = sheared.reach
-    cross = _correlation(spectrum, target, reach)
-    auto = _correlation(spectrum, sharp * own, 2 * reach)
-    return cleaned(_least_squares(sheared, cross, auto, start.ridge, kernel))
+
+    def __init__(
+        self, kernel: Tensor, slope: Tensor, picture: Tensor, valid: Tensor, camera: Camera
+    ) -> None:
+        self._kernel, self._side = kernel, kernel.shape[0]
+        ring = max(self._side, 8)
+        height, width = picture.shape
+        self._picture, self._valid = padded(picture, ring), padded(valid, ring, value=0.0)
+        self._parts = _Parts((self._picture.shape[0], self._picture.shape[1]), self._side)
+        middles = self._parts.middles(ring)
+        middles = torch.minimum(middles.clamp_min(0), torch.tensor([width, height]))
+        self._sheared = _Sheared(_matrices(middles, slope, camera), self._side)
+        self._shape = (self._parts.tile[0], self._parts.tile[1])
+        self._transfer = transfer_functions(self._sheared.forward(kernel), self._shape)
+
+    def edges(self, start: Start, weight: float) -> Tensor:
+        """Gradients of the latent picture."""
+        blurry = periodic(self._parts.cut(self._picture), max(2, self._side // 4))
+        latent = sharp_edges(blurry, self._transfer, weight, darkness(start, weight))
+        gradients = self._parts.joined(torch.stack(differences(latent), 1))
+        return strong_gradients(gradients, self._valid, start, self._side)
+
+    def improved(self, edges: Tensor, start: Start) -> Tensor:
+        """The kernel that the edges speak for."""
+        parts, shape = self._parts, self._shape
+        sharp = parts.cut(edges)
+        seen = parts.cut(torch.stack(differences(self._picture)))
+        spectrum = rfft2(sharp)
+        predicted = irfft2(spectrum * self._transfer[:, None], s=shape)
+        own = parts.own[:, None]
+        target = torch.where(parts.cut(self._valid)[:, None] > 0, seen, predicted) * own
+        reach = self._sheared.reach
+        cross = _correlation(spectrum, target, reach)
+        auto = _correlation(spectrum, sharp * own, 2 * reach)
+        return cleaned(_least_squares(self._sheared, cross, auto, start.ridge, self._kernel))
 
 
 def _correlation(spectrum: Tensor, tiles: Tensor, reach: int) -> Tensor:

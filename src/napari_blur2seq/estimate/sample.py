@@ -93,32 +93,27 @@ class Sample:
         self._assumed = max(view.noise, LEAST_NOISE)
         self._prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
 
-    def score(self, moved: Tensor) -> tuple[Tensor, Tensor]:
-        """The judge's gain (dB) and the cost of a motion, differentiable.
+    def score_parts(self, moved: Tensor) -> Parts[tuple[Tensor, Tensor, Tensor]]:
+        """Gain by the judge (dB), cost, and gain of each cell by a motion, differentiable.
+
+        Pauses after every few tiles.
 
         Parameters
         ----------
         moved : Tensor
             Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
         """
-        gain, cost, _ = self._judged(self._restored(moved, slice(None)))
-        return gain, cost
-
-    def score_parts(self, trajectory: Trajectory) -> Parts[tuple[float, float, float]]:
-        """The same numbers of a trajectory, and the gain that nine cells of ten exceed.
-
-        Pauses after every few tiles.
-        """
-        moved = torch.from_numpy(trajectory.paths(self.middles.numpy())).float().transpose(0, 1)
-        moved = moved - moved.mean(1, keepdim=True)
         parts = []
         for first in range(0, len(moved), _BATCH):
             parts.append(self._restored(moved, slice(first, first + _BATCH)))
             yield (first + _BATCH) / (len(moved) + _BATCH)
         observed, restored, residual = (torch.cat(p) for p in zip(*parts, strict=True))
-        gain, cost, logs = self._judged((observed, restored, residual))
-        gains = (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
-        return float(gain), float(cost), float(gains.quantile(0.1))
+        logs = shipped_judge()(observed, restored, residual, self._noise)
+        # Of all tiles together.
+        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
+        unexplained = residual.square().mean() + self._assumed**2
+        cost = unexplained.log() + 3 * norm_ratio(restored).log()
+        return gain, cost, (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
 
     def _restored(self, moved: Tensor, index: slice) -> Pictures:
         moved = moved[index].clamp(-self.reach, self.reach)
@@ -145,15 +140,6 @@ class Sample:
         blurred: Tensor = irfft2(transfer * rfft2(picture), s=self._size)
         return blurred
 
-    def _judged(self, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor]:
-        """Gain, cost, and what the network says of each cell."""
-        _, restored, residual = pictures
-        logs = shipped_judge()(*pictures, self._noise)
-        # Of all tiles together.
-        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
-        unexplained = residual.square().mean() + self._assumed**2
-        return gain, unexplained.log() + 3 * norm_ratio(restored).log(), logs
-
 
 def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps[Verdict]:
     """Judge a trajectory of a picture.
@@ -166,11 +152,14 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     -------
     Verdict
     """
-    judging = Sample(view, reach_of(trajectory), tile).score_parts(trajectory)
+    sample = Sample(view, reach_of(trajectory), tile)
+    moved = torch.from_numpy(trajectory.paths(sample.middles.numpy())).float().transpose(0, 1)
+    judging = sample.score_parts(moved - moved.mean(1, keepdim=True))
     message = "Judging a trajectory"
-    gain, cost, low = yield from announced(judging, "estimate", 0, 0.9, message)
+    gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, message)
     yield Progress("estimate", 0.9, message)
-    return Verdict(gain, cost, likelihood(view, trajectory), low)
+    low = float(gains.quantile(0.1))
+    return Verdict(float(gain), float(cost), likelihood(view, trajectory), low)
 
 
 def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:

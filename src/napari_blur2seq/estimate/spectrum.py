@@ -50,7 +50,6 @@ _RATE = 0.1
 _NUMBERS = 2000
 # Roll is seen from further away than pitch and yaw.
 _ROLL_RATE = 2.0
-_PAUSE = 5
 
 
 class Spectrum:
@@ -174,8 +173,7 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
         size = 0.5 * (size + size.mean()) + 1e-9
         shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / _STEPS))
         values = values + shorter * rates * mean / (1 - 0.8**step) / size
-        if step % _PAUSE == 0:
-            yield step / _STEPS
+        yield step / _STEPS
     return best
 
 
