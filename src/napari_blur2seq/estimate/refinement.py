@@ -32,7 +32,7 @@ from ..progress import Climbed, Parts, Steps, announced, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
+from .judge import LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View
@@ -80,8 +80,11 @@ class Objective:
         self._basis = cosine_basis(poses, _TERMS)
         self._rounds = FIRST_ROUNDS
 
-    def parts(self, coefficients: Tensor, rest: Tensor) -> Parts[tuple[Tensor, Tensor]]:
-        """Score of the motion ``basis @ coefficients + rest``, and where it brings the tiles.
+    @torch.enable_grad()
+    def parts(
+        self, coefficients: Tensor, rest: Tensor, first: Tensor | None = None
+    ) -> Parts[tuple[float, Tensor, Tensor]]:
+        """Score of the motion ``basis @ coefficients + rest``, and its slope.
 
         Pauses after every few tiles.
 
@@ -91,23 +94,32 @@ class Objective:
             Cosine coefficients of pitch, yaw and roll in px, shape (K, 3).
         rest : Tensor
             What they leave out of each pose, px, shape (T, 3).
+        first : Tensor, optional
+            Where another motion brings the tiles, which is to be gone from at a price only.
 
         Returns
         -------
-        score : Tensor
+        score : float
             dB.
+        gradient : Tensor
+            Of the score, shape (K, 3).
         moved : Tensor
             Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
         """
-        poses = self._basis @ coefficients + rest
+        values = coefficients.clone().requires_grad_(True)
+        poses = self._basis @ values + rest
         moved = centred_displacements(poses, self._sample.middles, self._camera)
-        gain, cost, _ = yield from self._sample.score_parts(moved)
-        roughness = (coefficients.square().sum(1) * _orders().square()).sum()
-        roughness = roughness / (coefficients.detach().square().sum() + 1)
+        score, slope = yield from self._sample.slope_parts(moved)
+        roughness = (values.square().sum(1) * _orders().square()).sum()
+        roughness = roughness / (coefficients.square().sum() + 1)
         likelihood = self._spectrum.likelihood(self._spectrum.moved(poses), self._rounds)
         self._rounds = LATER_ROUNDS
-        score = gain - COST_WEIGHT * cost + LIKELIHOOD_WEIGHT * likelihood
-        return score - _ROUGHNESS * roughness, moved
+        more = LIKELIHOOD_WEIGHT * likelihood - _ROUGHNESS * roughness
+        if first is not None:
+            distance = ((moved - first).square().sum(-1).mean() + _LEAST_DISTANCE**2).sqrt()
+            more = more - _PRICE * (distance - _LEAST_DISTANCE)
+        (gradient,) = torch.autograd.grad([more, moved], values, [torch.ones_like(more), slope])
+        return score + float(more.detach()), gradient, moved.detach()
 
 
 @dataclass(frozen=True)
@@ -305,9 +317,8 @@ def _climb_steps(
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(1, steps + 2):
         begin, end = ((step + k) / (steps + 1) for k in (-1, 0))
-        looking = _slope_parts(objective, values, rest, first)
-        looked = yield from announced(looking, "refine", begin, end, message)
-        height, gradient, moved = looked
+        looking = objective.parts(values, rest, first)
+        height, gradient, moved = yield from announced(looking, "refine", begin, end, message)
         first = moved if first is None else first
         if not kept or height > kept[-1]:
             kept.append(height)
@@ -339,20 +350,6 @@ def _climb_steps(
         shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * used))
         values = values + shorter * rates * mean / (1 - 0.8**step) / size
     return replace(best, objective=kept)
-
-
-@torch.enable_grad()
-def _slope_parts(
-    objective: Objective, values: Tensor, rest: Tensor, first: Tensor | None
-) -> Parts[tuple[float, Tensor, Tensor]]:
-    """Objective, its gradient, and where the motion brings the tiles; `first` did so at first."""
-    values = values.clone().requires_grad_(True)
-    score, moved = yield from objective.parts(values, rest)
-    if first is not None:
-        distance = ((moved - first).square().sum(-1).mean() + _LEAST_DISTANCE**2).sqrt()
-        score = score - _PRICE * (distance - _LEAST_DISTANCE)
-    (gradient,) = torch.autograd.grad(score, values)
-    return float(score.detach()), gradient, moved.detach()
 
 
 def _moved(found: _Found, rotations: Tensor) -> _Found:

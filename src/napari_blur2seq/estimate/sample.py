@@ -9,6 +9,7 @@ seen far from the middle only.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from ..trajectory import Trajectory
 from .curve import reach_of
 from .judge import (
     CELL,
+    COST_WEIGHT,
     ITERATIONS,
     LEAST_NOISE,
     POWER,
@@ -93,8 +95,8 @@ class Sample:
         self._assumed = max(view.noise, LEAST_NOISE)
         self._prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
 
-    def score_parts(self, moved: Tensor) -> Parts[tuple[Tensor, Tensor, Tensor]]:
-        """Gain by the judge (dB), cost, and gain of each cell by a motion, differentiable.
+    def judged_parts(self, moved: Tensor) -> Parts[tuple[float, float, Tensor]]:
+        """The judge's gain of a motion in dB, its cost, and the gain in each cell.
 
         Pauses after every few tiles.
 
@@ -103,17 +105,37 @@ class Sample:
         moved : Tensor
             Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
         """
-        parts = []
+        pictures = yield from self._restored_parts(moved, 0.9)
+        gain, cost, gains = self._judged([torch.cat(p) for p in zip(*pictures, strict=True)])
+        return float(gain), float(cost), gains
+
+    @torch.enable_grad()
+    def slope_parts(self, moved: Tensor) -> Parts[tuple[float, Tensor]]:
+        """Gain less the weighted cost of a motion in dB, and its gradient, of the shape of `moved`.
+
+        Pauses after every few tiles on the way there and on the way back.
+        """
+        moved = moved.detach().requires_grad_(True)
+        batches = yield from self._restored_parts(moved, 0.4)
+        leaves = [[p.detach().requires_grad_(True) for p in batch[1:]] for batch in batches]
+        seen = [(batch[0], *leaf) for batch, leaf in zip(batches, leaves, strict=True)]
+        gain, cost, _ = self._judged([torch.cat(p) for p in zip(*seen, strict=True)])
+        score = gain - COST_WEIGHT * cost
+        slopes = iter(torch.autograd.grad(score, [p for leaf in leaves for p in leaf]))
+        yield 0.5
+        gradient = torch.zeros_like(moved)
+        for i, (_, *batch) in enumerate(batches):
+            gradient += torch.autograd.grad(batch, moved, [next(slopes) for _ in batch])[0]
+            yield 0.5 + 0.5 * (i + 1) / len(batches)
+        return float(score.detach()), gradient
+
+    def _restored_parts(self, moved: Tensor, share: float) -> Parts[list[Pictures]]:
+        """All tiles, a few at a time, as the first share of what is done."""
+        pictures = []
         for first in range(0, len(moved), _BATCH):
-            parts.append(self._restored(moved, slice(first, first + _BATCH)))
-            yield (first + _BATCH) / (len(moved) + _BATCH)
-        observed, restored, residual = (torch.cat(p) for p in zip(*parts, strict=True))
-        logs = shipped_judge()(observed, restored, residual, self._noise)
-        # Of all tiles together.
-        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
-        unexplained = residual.square().mean() + self._assumed**2
-        cost = unexplained.log() + 3 * norm_ratio(restored).log()
-        return gain, cost, (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
+            pictures.append(self._restored(moved, slice(first, first + _BATCH)))
+            yield share * min((first + _BATCH) / len(moved), 1)
+        return pictures
 
     def _restored(self, moved: Tensor, index: slice) -> Pictures:
         moved = moved[index].clamp(-self.reach, self.reach)
@@ -140,6 +162,16 @@ class Sample:
         blurred: Tensor = irfft2(transfer * rfft2(picture), s=self._size)
         return blurred
 
+    def _judged(self, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gain, cost, and the gain in each cell, of the pictures of all tiles."""
+        observed, restored, residual = pictures
+        logs = shipped_judge()(observed, restored, residual, self._noise)
+        # Of all tiles together.
+        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
+        unexplained = residual.square().mean() + self._assumed**2
+        cost = unexplained.log() + 3 * norm_ratio(restored).log()
+        return gain, cost, (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
+
 
 def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps[Verdict]:
     """Judge a trajectory of a picture.
@@ -154,12 +186,11 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     """
     sample = Sample(view, reach_of(trajectory), tile)
     moved = torch.from_numpy(trajectory.paths(sample.middles.numpy())).float().transpose(0, 1)
-    judging = sample.score_parts(moved - moved.mean(1, keepdim=True))
+    judging = sample.judged_parts(moved - moved.mean(1, keepdim=True))
     message = "Judging a trajectory"
     gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, message)
     yield Progress("estimate", 0.9, message)
-    low = float(gains.quantile(0.1))
-    return Verdict(float(gain), float(cost), likelihood(view, trajectory), low)
+    return Verdict(gain, cost, likelihood(view, trajectory), float(gains.quantile(0.1)))
 
 
 def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:
