@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -361,16 +362,26 @@ def event_loop(side: int) -> None:
 
     A timer is to fire every 5 ms; the gaps between its firings beyond that are what a user
     feels. How long the viewer's thread computed in a gap does not depend on what else the
-    machine does. The reference is one plain picture added by napari alone. Needs napari and a
-    display.
+    machine does. The reference is one plain picture added by napari alone. How long the work goes
+    on between two looks at whether it is cancelled is printed, too. Needs napari and a display.
     """
     import napari
     from qtpy.QtCore import QEventLoop, QTimer
     from skimage.data import astronaut
     from skimage.transform import resize
 
+    from napari_blur2seq import pipeline
     from napari_blur2seq._qt.deblur_widget import DeblurWidget
+    from napari_blur2seq.progress import Progress, mapped
 
+    looks: list[tuple[float, str]] = []
+
+    def looked(event: Progress) -> Progress:
+        looks.append((time.perf_counter(), event.message))
+        return event
+
+    deblur_steps = pipeline.deblur_steps
+    pipeline.deblur_steps = lambda *options: mapped(deblur_steps(*options), looked)
     sharp = (resize(astronaut(), (side, side), order=3) * 255).round().astype(np.uint8)
     blurry = b2s.blur(sharp, simulate_tremor(sharp.shape, extent=20.0, seed=3), noise=NOISE)
     viewer = napari.Viewer(show_welcome_screen=False)
@@ -409,6 +420,8 @@ def event_loop(side: int) -> None:
     print("| event loop | longest ms | busy ms | 99.9 % ms | over 200 ms | s |")
     print("|---|---|---|---|---|---|")
     print("\n".join(rows))
+    steps = [(b[0] - a[0], a[1]) for a, b in pairwise(looks)]
+    print(f"longest step before a look at Cancel: {max(steps)[0]:.2f} s, after {max(steps)[1]!r}")
     viewer.close()
 
 

@@ -402,8 +402,10 @@ def _deblur_tensor(
     else:
         sharp = tensor
     trajectory = estimated.resample(options.n_poses).centered()
-    yield Progress("sequence", 0.98, "Blurring the result again")
-    reblurred = MotionBlur(trajectory, device)(sharp[None])[0]
+    message = "Blurring the result again"
+    yield Progress("sequence", 0.98, message)
+    blurring = MotionBlur(trajectory, device).parts(sharp[None])
+    reblurred = (yield from announced(blurring, "sequence", 0.98, 1.0, message))[0]
     residual = float((reblurred - tensor).square().mean().sqrt())
     sharp_array = sharp.cpu().numpy()
     result = Result(

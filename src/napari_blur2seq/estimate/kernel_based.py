@@ -358,6 +358,7 @@ def estimate_steps(
     if kernels and view.field >= _LEAST_FIELD:
         of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: standing(h, found))
+        yield Progress("estimate", 0.62, "Comparing trajectories")
         small = View.of(image, camera, _ROLL_PIXELS)
         rolling = _roll_steps(small, view, whole[origin.start], WHOLE_STARTS[origin.start])
         motions = [(origin.start, c) for c in (yield from within(rolling, 0.62, 0.77))]
@@ -368,7 +369,9 @@ def estimate_steps(
     found.sort(key=lambda h: -standing(h, []))
     fitting = side_by_side([_fitted_steps(view, h) for h in found[:_REFINED]])
     hypotheses = [found[0], *(yield from within(fitting, 0.8, 1))]
+    yield Progress("estimate", 1.0, "Comparing trajectories")
     chosen = max(hypotheses, key=lambda h: standing(h, found))
+    yield Progress("estimate", 1.0, "Comparing trajectories")
     motion = _dense(chosen.curve, view.camera)
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
     # The same motion found in another way.

@@ -230,6 +230,7 @@ def restore_steps(
     saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
     z = observed
     inner = slice(margin, -margin)
+    yield Progress("restore", 0.0, "Restoring")
     for k, (level, ridge) in enumerate(schedule.steps(sigma)):
         part = 1 / iterations
         label = f"Restoring: data step {k + 1} of {iterations}"
