@@ -194,6 +194,16 @@ def test_sharp_picture_is_not_harmed(sharp):
     assert psnr(b2s.restore(sharp, still), sharp) > 36
 
 
+@pytest.mark.parametrize("extent", [5.0, 7.0])
+def test_a_motion_too_long_for_the_picture_is_not_believed(extent):
+    # Smooth: what kernels are found in it is mostly chance, and longer than the truth.
+    sharp = np.ascontiguousarray(coffee()[100:220, 150:270])
+    motion = shake.simulate_tremor(sharp.shape, extent=extent, seed=7, focal_length=1000.0)
+    blurry = b2s.blur(sharp, motion, noise=0.004)
+    result = b2s.deblur(blurry, focal_length=1000.0, refine=False)
+    assert psnr(result.sharp, sharp) > psnr(blurry, sharp) - 0.3
+
+
 @pytest.mark.parametrize(
     "convert",
     [

@@ -70,15 +70,19 @@ _LEAST_GAIN = 0.2
 _CONVINCING = 1.0
 _MOST_LOSS = 3.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
-# by how much it must be better than others, what it must promise, and what if it is short beside
-# the picture and is to make it better nearly everywhere, dB.
+# by how much it must be better than others, and what it must promise, dB.
 _LONELY = 0.3
 _LONELY_PRICE = 1.0
+_LONELY_GAIN = 3.0
+# Less is enough, dB, if it is short beside the picture's shorter side, is to make nearly all of the
+# picture better, and makes its spectrum so much likelier, hundredths: smooth pictures gain up to 5.
+_CLEAR_GAIN, _SHORT, _LIKELIER = 1.8, 0.1, 6.0
+# Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
+# another start found the same.
+_TOO_LONG = 0.15
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
-_LONELY_GAIN, _EVERYWHERE_GAIN = 3.0, 1.8
-_SHORT = 0.1
 # One that few others found may not make a tenth of the picture worse by more, dB.
 _MOST_LOW_LOSS = 1.0
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
@@ -407,9 +411,12 @@ def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:
         return _LEAST_GAIN
     if certainty.agreement >= _CONVINCING:
         return -_MOST_LOSS
+    if certainty.extent > _TOO_LONG * min(camera.image_shape):
+        return math.inf
     if certainty.agreement < _LONELY:
         short = certainty.extent <= _SHORT * min(camera.image_shape)
-        return _EVERYWHERE_GAIN if short and certainty.low_gain > 0 else _LONELY_GAIN
+        clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
+        return _CLEAR_GAIN if short and clear else _LONELY_GAIN
     if certainty.low_gain < -_MOST_LOW_LOSS:
         return _LONELY_GAIN
     return _LEAST_GAIN
