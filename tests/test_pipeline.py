@@ -268,10 +268,10 @@ def test_options_are_documented():
 
 def test_damaged_weights_are_refused(monkeypatch):
     entries = {name: dict(entry) for name, entry in registry._entries().items()}
-    entries["denoiser"]["sha256"] = "0" * 64
+    entries["restoration"]["sha256"] = "0" * 64
     monkeypatch.setattr(registry, "_entries", lambda: entries)
     with pytest.raises(registry.WeightsError, match="damaged"):
-        registry.load_state("denoiser")
+        registry.load_state("restoration")
 
 
 def test_the_motion_can_be_estimated_from_a_region(blurry, monkeypatch):

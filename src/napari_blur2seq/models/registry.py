@@ -153,7 +153,7 @@ def weights_to_start(name: str, start: str) -> dict[str, torch.Tensor]:
         If none are shipped, or the file is no such file.
     """
     whole = {"denoiser": denoiser_state, "restoration": restoration_state}
-    shipped = "denoiser" if name in whole else name
+    shipped = "restoration" if name in whole else name
     if start != "shipped":
         state = read_weights(start)
     elif available(shipped):
@@ -176,7 +176,7 @@ def load_restoration(
 
     from ..restoration.unrolled import UnrolledRestoration
 
-    state = restoration_state(load_state("denoiser") if path is None else read_weights(path))
+    state = restoration_state(load_state("restoration") if path is None else read_weights(path))
     none = torch.zeros(1, 2)
     known, blind = (len(state.get(f"{part}.factors", none)) for part in ("known", "blind"))
     network = UnrolledRestoration(known, blind)

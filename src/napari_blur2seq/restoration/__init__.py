@@ -29,13 +29,13 @@ def load_prior(name: str, device: torch.device, tile: int | None = None) -> tupl
 
         return LearnedPrior(registry.load_restoration(device, name), tile), Path(name).name
 
-    if name == "learned" and not registry.available("denoiser"):
+    if name == "learned" and not registry.available("restoration"):
         raise OptionError("No weights for the learned prior are installed; choose prior='sparse'.")
-    if name != "sparse" and registry.available("denoiser"):
+    if name != "sparse" and registry.available("restoration"):
         from .learned import LearnedPrior
 
         prior = LearnedPrior(registry.load_restoration(device), tile)
-        return prior, registry.describe("denoiser")
+        return prior, registry.describe("restoration")
     return SparseGradientPrior(tile=tile), "sparse gradients"
 
 

@@ -35,14 +35,10 @@ _LEAVES_POOL = 32
 _LEAVES_SIDE = 512
 # Crops, each turned or flipped, between two new pictures.
 _CROPS_OF_LEAVES = 8
-
 # Focal length of a blur that is the same everywhere, sides of the picture.
 _LONG = 100.0
-
 _AT_REST = 0.08
 _GREY = 0.1
-_OVEREXPOSED = 0.3
-_COMPRESSED = 0.4
 _FROM_LEAVES = 0.15
 
 
@@ -92,6 +88,8 @@ class Synthesis:
         Whether the blur is the same all over each picture, as in a small part of a large one.
     linear : float
         Share of the pairs whose camera has no response: light adds up in the values as they are.
+    overexposed, compressed : float
+        Shares of the pairs that are brighter than the camera's range, and that went through JPEG.
     """
 
     def __init__(
@@ -105,10 +103,13 @@ class Synthesis:
         most: float = MAX_EXTENT,
         uniform: bool = False,
         linear: float = 0.25,
+        overexposed: float = 0.3,
+        compressed: float = 0.4,
     ) -> None:
         self._images, self._motions = list(images), motions
         self._size, self._poses, self._seed = size, poses, seed
         self._most, self._uniform_blur, self._linear = most, uniform, linear
+        self._overexposed, self._compressed = overexposed, compressed
         self.device = motions.device
         self._choices = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
@@ -152,6 +153,8 @@ class Synthesis:
             most=self._most,
             uniform=self._uniform_blur,
             linear=self._linear,
+            overexposed=self._overexposed,
+            compressed=self._compressed,
         )
 
     def _uniform(self, *shape: int) -> Tensor:
@@ -206,7 +209,7 @@ class Synthesis:
         gamma[self._uniform(count) < self._linear] = 1
         levels = torch.linspace(0, 1, 256, device=self.device).expand(count, 256)
         light = _decode(levels, gamma)
-        over = (self._uniform(count) < _OVEREXPOSED).float()[:, None]
+        over = (self._uniform(count) < self._overexposed).float()[:, None]
         gain = 1 + 2 * over * self._uniform(count, 1)
         lights = 1 + 7 * over * self._uniform(count, 1) ** 2
         light = light * gain * torch.where(levels > 0.97, lights, 1.0)
@@ -230,7 +233,7 @@ class Synthesis:
     def _as_file(self, images: Tensor) -> Tensor:
         """Round to 8 bits; some through JPEG."""
         images = images.mul_(255).round_().div_(255)
-        compressed = self._uniform(len(images)) < _COMPRESSED
+        compressed = self._uniform(len(images)) < self._compressed
         if compressed.any():
             quality = (60 + 39 * self._uniform(int(compressed.sum()))).round()
             images[compressed] = jpeg(images[compressed], quality)
