@@ -98,8 +98,10 @@ def run_demo(
             "metadata": "_metadata.json",
         }.items():
             lines.append(f"  {what:<19} {folder / (name + ending)}")
+        found = Trajectory.load(folder / f"{name}_trajectory.csv")
+        if not found.extent:
+            lines.append("  No motion was found that would make it better: it comes back as it is.")
         if truth is not None:
-            found = Trajectory.load(folder / f"{name}_trajectory.csv")
             still = Trajectory.zero(truth.image_shape, len(truth))
             before = metrics.aligned_scores(blurry, original)
             after = metrics.aligned_scores(sharp, original)
