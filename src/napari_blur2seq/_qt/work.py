@@ -69,7 +69,7 @@ def stoppable(
 ) -> Steps[T | None]:
     """The steps until `stop` is set; the return value is None then.
 
-    Events that say no more than how far the work is are passed on a few times a second only.
+    Events that say no more than how far a stage of the work is are passed on a few times a second.
     Between two steps it waits while `go`, if given, is not set. Unlike the worker's own
     `quit`, `stop` closes the generator in the thread it runs in: PyTorch's modes belong to the
     thread, and the memory is free when the work is reported as finished.
@@ -78,7 +78,7 @@ def stoppable(
     import pandas  # noqa: F401
 
     generator = steps()
-    said = -math.inf
+    said, stage = -math.inf, ""
     try:
         while not stop.is_set():
             if go is not None and not go.wait(_LOOK_AGAIN):
@@ -87,9 +87,9 @@ def stoppable(
                 event = next(generator)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            now = time.monotonic()
-            if type(event) is not Progress or event.preview is not None or now > said + _SAY_AGAIN:
-                said = now
+            more = type(event) is not Progress or event.preview is not None
+            if more or event.stage != stage or time.monotonic() > said + _SAY_AGAIN:
+                said, stage = time.monotonic(), event.stage
                 yield event
         return None
     except RuntimeError as error:
