@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,9 +22,6 @@ T = TypeVar("T")
 PREVIEW_INTERVAL = 0.2
 # Seconds after which work that is held up looks whether it is stopped.
 _LOOK_AGAIN = 0.1
-# Seconds between two events that say no more than how far the work is: for each of them the viewer
-# draws its window, which without a graphics card takes the work's cores.
-_SAY_AGAIN = 0.2
 
 
 class WorkError(Exception):
@@ -69,8 +65,7 @@ def stoppable(
 ) -> Steps[T | None]:
     """The steps until `stop` is set; the return value is None then.
 
-    Events that say no more than how far a stage of the work is are passed on a few times a second.
-    Between two steps it waits while `go`, if given, is not set. Unlike the worker's own
+    Between two of them it waits while `go`, if given, is not set. Unlike the worker's own
     `quit`, `stop` closes the generator in the thread it runs in: PyTorch's modes belong to the
     thread, and the memory is free when the work is reported as finished.
     """
@@ -78,7 +73,6 @@ def stoppable(
     import pandas  # noqa: F401
 
     generator = steps()
-    said, stage = -math.inf, ""
     try:
         while not stop.is_set():
             if go is not None and not go.wait(_LOOK_AGAIN):
@@ -87,10 +81,7 @@ def stoppable(
                 event = next(generator)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            more = type(event) is not Progress or event.preview is not None
-            if more or event.stage != stage or time.monotonic() > said + _SAY_AGAIN:
-                said, stage = time.monotonic(), event.stage
-                yield event
+            yield event
         return None
     except RuntimeError as error:
         raise WorkError(str(error)) from error
