@@ -24,15 +24,17 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QFileDialog, QLabel
+from skimage.data import astronaut
 
-from napari_blur2seq import memory, pipeline, preferences
+from napari_blur2seq import blur, memory, pipeline, preferences
 from napari_blur2seq._qt import work
 from napari_blur2seq._qt.deblur_widget import DeblurWidget
 from napari_blur2seq.camera import Camera
 from napari_blur2seq.errors import ImageError, OptionError
 from napari_blur2seq.images import to_working
 from napari_blur2seq.models import registry
-from napari_blur2seq.progress import Progress
+from napari_blur2seq.progress import Progress, mapped
+from napari_blur2seq.shake import simulate_tremor
 from napari_blur2seq.trajectory import Trajectory
 
 pytestmark = pytest.mark.gui
@@ -258,6 +260,35 @@ def test_cancel_adds_nothing_and_ends_the_pipeline(qtbot, viewer, fake):
     fake.hold = False
     run_to_end(qtbot, widget)
     assert "shot deblurred" in names(viewer)
+
+
+@pytest.mark.parametrize("stage", ["estimate", "refine", "restore", "sequence"])
+def test_cancel_at_any_stage_ends_with_the_step_that_runs(qtbot, viewer, monkeypatch, stage):
+    sharp = np.ascontiguousarray(astronaut()[60:150, 170:270])
+    motion = simulate_tremor(sharp.shape, extent=5.0, seed=7, focal_length=1000.0)
+    viewer.add_image(np.asarray(blur(sharp, motion, noise=0.004)), name="shot")
+    widget = docked(viewer)
+    late = []
+    deblur_steps, show_event = pipeline.deblur_steps, widget.show_event
+
+    def watched(event):  # in the thread of the work
+        if widget._stop.is_set():
+            late.append(event)
+        return event
+
+    def shown(event):
+        show_event(event)
+        if event.stage == stage and not widget._stop.is_set():
+            widget.run_button.click()
+
+    monkeypatch.setattr(pipeline, "deblur_steps", lambda *a: mapped(deblur_steps(*a), watched))
+    monkeypatch.setattr(widget, "show_event", shown)
+    with qtbot.waitSignal(widget.done, timeout=6 * TIMEOUT):
+        widget.run_button.click()
+    assert len(late) <= 1
+    assert names(viewer) == ["shot"]
+    assert widget.stage.text() == "Cancelled."
+    assert_ready(widget)
 
 
 def test_cancel_from_the_activity_dock(qtbot, viewer, fake):
