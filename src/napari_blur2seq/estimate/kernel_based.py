@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -121,33 +122,40 @@ class Estimate:
 class _Hypothesis:
     start: int
     curve: Tensor
+    # The curve as the camera of its view sees it.
+    motion: Trajectory
     verdict: Verdict
     # What it was made from by a fit.
     origin: _Hypothesis | None = None
     # dB that it must be better by.
     price: float = 0.0
 
-    def agreement(self, others: list[_Hypothesis], camera: Camera) -> float:
+    @cached_property
+    def compared(self) -> Trajectory:
+        """The motion in so few poses that it is compared with others."""
+        return self.motion.resample(_COMPARED)
+
+    def agreement(self, others: list[_Hypothesis]) -> float:
         """How many other starts found about the same motion.
 
         Each counts for less, the more it differs. What was fitted has moved away from the others,
         so that what it was made from counts, too.
         """
-        motion = _dense(self.curve, camera).resample(_COMPARED)
+        camera = self.motion.camera
         still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
-        unlike = _UNLIKE * path_error(motion, still)
+        unlike = _UNLIKE * path_error(self.compared, still)
         found: dict[int, float] = {}
         for other in others:
             if other.start != self.start and unlike > 0:
-                seen = _dense(other.curve, camera).resample(_COMPARED)
-                near = 1 - path_error(motion, seen) / unlike
+                near = 1 - path_error(self.compared, other.compared) / unlike
                 found[other.start] = max(near, found.get(other.start, 0.0))
         whole = sum(found.values())
-        return whole if self.origin is None else max(whole, self.origin.agreement(others, camera))
+        return whole if self.origin is None else max(whole, self.origin.agreement(others))
 
 
 def _judged_steps(view: View, start: int, curve: Tensor) -> Steps[_Hypothesis]:
-    return _Hypothesis(start, curve, (yield from _verdict_steps(view, curve)))
+    motion = _dense(curve, view.camera)
+    return _Hypothesis(start, curve, motion, (yield from _verdict_steps(view, motion)))
 
 
 def _whole_steps(view: View, i: int) -> Steps[tuple[Tensor, list[_Hypothesis]]]:
@@ -170,11 +178,10 @@ def _fitted_steps(view: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
     return replace(fitted, origin=hypothesis, price=hypothesis.price)
 
 
-def _verdict_steps(view: View, curve: Tensor) -> Steps[Verdict]:
-    trajectory = _dense(curve, view.camera)
-    if trajectory.extent > 0.6 * min(view.grey.shape):
+def _verdict_steps(view: View, motion: Trajectory) -> Steps[Verdict]:
+    if motion.extent > 0.6 * min(view.grey.shape):
         return Verdict(-math.inf, math.inf, 0.0, -math.inf)
-    return (yield from verdict_steps(view, trajectory))
+    return (yield from verdict_steps(view, motion))
 
 
 def _dense(curve: Tensor, camera: Camera) -> Trajectory:
@@ -235,7 +242,9 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
         scores = []
         for curve in _curves(kernel, small.camera):
-            verdict = yield from _verdict_steps(small, with_roll(curve, slope))
+            verdict = yield from _verdict_steps(
+                small, _dense(with_roll(curve, slope), small.camera)
+            )
             scores.append(verdict.score)
         return max(scores)
 
@@ -347,8 +356,8 @@ def estimate_steps(
         found += yield from judged(motions, 0.59, 0.62)
 
     def standing(hypothesis: _Hypothesis, others: list[_Hypothesis]) -> float:
-        agreement = hypothesis.agreement(others, view.camera)
-        long = _dense(hypothesis.curve, view.camera).extent >= _LEAST_TRACED
+        agreement = hypothesis.agreement(others)
+        long = hypothesis.motion.extent >= _LEAST_TRACED
         bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
         if long and agreement < _LONELY:
             bonus = -_LONELY_PRICE
@@ -376,24 +385,22 @@ def estimate_steps(
     yield Progress("estimate", 1.0, "Comparing trajectories")
     chosen = max(hypotheses, key=lambda h: standing(h, found))
     yield Progress("estimate", 1.0, "Comparing trajectories")
-    motion = _dense(chosen.curve, view.camera)
+    motion = chosen.motion
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
     # The same motion found in another way.
-    others = [
-        path_error(motion, _dense(h.curve, view.camera)) for h in found if h.start != chosen.start
-    ]
+    others = [path_error(motion, h.motion) for h in found if h.start != chosen.start]
     factor = view.camera.focal_length / camera.focal_length
     certainty = Certainty(
         extent=motion.extent / factor,
         spread=min(others, default=motion.extent) / factor,
-        agreement=chosen.agreement(found, view.camera),
+        agreement=chosen.agreement(found),
         expected_gain=chosen.verdict.gain,
         low_gain=chosen.verdict.low_gain,
         likelihood_gain=chosen.verdict.likelihood - likelihood(view, still),
     )
     candidates = [
         {
-            "extent_px": _dense(h.curve, view.camera).extent / factor,
+            "extent_px": h.motion.extent / factor,
             "expected_gain_db": h.verdict.gain,
         }
         for h in hypotheses
