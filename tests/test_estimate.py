@@ -16,13 +16,14 @@ from napari_blur2seq.estimate.curve import (
     to_trajectory,
     trace_kernel,
 )
+from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
 from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood
-from napari_blur2seq.estimate.uniform import Start, uniform_kernel
+from napari_blur2seq.estimate.uniform import Start, cleaned, uniform_kernel
 from napari_blur2seq.estimate.view import View, grey_and_mask
 from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
 from napari_blur2seq.metrics import path_error
@@ -158,6 +159,23 @@ def test_uniform_kernel_of_a_shaken_picture(shaken):
     fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
     rest = b2s.Trajectory.zero(SHAPE, 64)
     assert path_error(trajectory, fitted) < 0.6 * path_error(trajectory, rest)
+
+
+def test_uniform_kernel_of_a_picture_without_edges_is_a_point():
+    flat = torch.full((96, 96), 0.5)
+    for start in WHOLE_STARTS:
+        *_, (_, kernel) = uniform_kernel(flat, torch.ones_like(flat), start)
+        assert kernel.max() == 1
+
+
+def test_of_a_kernel_in_small_pieces_the_largest_is_kept():
+    pieces = torch.zeros(25, 25)
+    pieces[::2, ::2] = 1.0
+    pieces[10, 12:15] = 1.5
+    kept = cleaned(pieces)
+    assert float(kept.sum()) == pytest.approx(1)
+    assert kept[10, 13] > 0
+    assert int((kept > 0).sum()) == 3
 
 
 def test_the_judge_prefers_the_true_motion(shaken):

@@ -37,6 +37,7 @@ _LAST_ROUNDS = 10
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
 _LAST_EDGE_WEIGHTS = (3e-3, 1e-3)
 _COARSEST_SIDE = 24
+_LEAST_RIDGE = 1e-20
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,9 @@ def _improved(
     spectra = rfft2(torch.where(valid > 0, seen, predicted))
     power = power_spectrum(spectrum).sum(0)
     cross = fx.conj() * spectra[0] + fy.conj() * spectra[1]
-    raw = irfft2(cross / (power + start.ridge * power.mean()), s=shape)
+    # A latent image without any edge leaves no kernel, but a point.
+    ridge = (start.ridge * power.mean()).clamp_min(_LEAST_RIDGE)
+    raw = irfft2(cross / (power + ridge), s=shape)
     return cleaned(around_zero(raw, size // 2))
 
 
@@ -202,7 +205,9 @@ def cleaned(kernel: Tensor) -> Tensor:
     labels, count = ndimage.label((kernel > 0).cpu().numpy(), structure=np.ones((3, 3)))
     if count > 1:
         sums = ndimage.sum_labels(kernel.cpu().numpy(), labels, range(1, count + 1))
-        small = [i + 1 for i, s in enumerate(sums) if s < 0.1 * float(kernel.sum())]
+        # Where all are small, the largest is left.
+        least = min(0.1 * float(kernel.sum()), sums.max())
+        small = [i + 1 for i, s in enumerate(sums) if s < least]
         kernel = torch.where(
             torch.from_numpy(np.isin(labels, small)).to(kernel.device), 0.0, kernel
         )
