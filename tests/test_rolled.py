@@ -11,6 +11,7 @@ import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate import rolled
 from napari_blur2seq.estimate.curve import to_trajectory
+from napari_blur2seq.estimate.exact import exact_cost_steps
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
@@ -120,3 +121,25 @@ def test_a_small_picture_has_a_small_kernel():
     found = finish(rolled_kernel(View.of(image, camera, 10**6), line, SLOPE, START))
     assert found.shape[0] == found.shape[1] <= 17
     assert float(found.sum()) == pytest.approx(1)
+
+
+def test_the_exact_cost_is_least_for_the_true_motion(rolling):
+    """Of the motion, it without its roll, with too much of it, and turned the other way."""
+    motion, view, _ = rolling
+    factors = ([1, 1, 1], [1, 1, 0], [1, 1, 2], [1, 1, -1], [0.7, 0.7, 0.7], [0, 0, 0])
+    costs = []
+    for factor in factors:
+        other = b2s.Trajectory.from_camera(motion.rotations * factor, motion.camera)
+        events = []
+        costs.append(run(exact_cost_steps(view, other), events.append))
+        assert {e.stage for e in events} == {"estimate"}
+        assert [e.fraction for e in events] == sorted(e.fraction for e in events)
+    assert costs[0] == min(costs)
+
+
+def test_the_exact_cost_does_not_depend_on_the_resolution_of_the_motion(rolling):
+    motion, view, _ = rolling
+    camera = motion.camera.scaled(2, 2, tuple(2 * n for n in motion.image_shape))
+    larger = b2s.Trajectory.from_camera(motion.rotations, camera)
+    costs = [run(exact_cost_steps(view, m)) for m in (motion, larger)]
+    assert costs[0] == pytest.approx(costs[1], abs=0.03)

@@ -6,8 +6,8 @@
    reads from the picture itself (`picture_network`).
 2. Rotations, roll included: one kernel whose plane is sheared from place to place (`rolled`),
    and those that join the quadrants (`quadrants`).
-3. The best of all these (`judge`), fitted to the correlations of overlapping
-   regions (`regions`) and to the power spectrum again.
+3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
+   fitted to the correlations of overlapping regions (`regions`) and to the power spectrum again.
 4. The best of what is now there; no motion if it is not expected to make the picture better.
 """
 
@@ -28,14 +28,15 @@ from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
 from .curve import MOST_COEFFICIENTS, fit, mean_order, to_trajectory, trace_kernel
-from .judge import Verdict
+from .exact import exact_cost_steps
+from .judge import COST_WEIGHT, Verdict
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
 from .sample import verdict_steps
-from .spectrum import fit_to_spectrum, likelihood
+from .spectrum import fit_to_spectrum, likelihood_parts
 from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
 
@@ -47,6 +48,8 @@ WHOLE_STARTS = (
 )
 QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
+# Of the best hypotheses, so many are judged by the exact blur, where the lens is wide.
+_LOOKED_AT = 8
 # Number of the first start that is not a kernel's.
 _READ = 100
 # Poses of a trajectory, more where its curve has more terms.
@@ -61,7 +64,7 @@ _QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
 # The roll that goes with a path is searched for in a smaller picture still, and only where the
 # corners are this far from the middle, by the focal length.
-_ROLL_PIXELS = 160_000
+_SMALL_PIXELS = 160_000
 _LEAST_FIELD = 0.2
 # dB by which such a motion must be better than those without: it was sought by the judge.
 _ROLL_PRICE = 0.3
@@ -129,6 +132,13 @@ class _Hypothesis:
     origin: _Hypothesis | None = None
     # dB that it must be better by.
     price: float = 0.0
+    # Where the lens is wide, see `exact`.
+    exact_cost: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
+        return self.verdict.score - COST_WEIGHT * self.exact_cost
 
     @cached_property
     def compared(self) -> Trajectory:
@@ -182,6 +192,14 @@ def _verdict_steps(view: View, motion: Trajectory) -> Steps[Verdict]:
     if motion.extent > 0.6 * min(view.grey.shape):
         return Verdict(-math.inf, math.inf, 0.0, -math.inf)
     return (yield from verdict_steps(view, motion))
+
+
+def _exactly_steps(small: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
+    """The same hypothesis with its exact cost."""
+    if math.isinf(hypothesis.verdict.score):
+        return hypothesis
+    cost = yield from exact_cost_steps(small, hypothesis.motion)
+    return replace(hypothesis, exact_cost=cost)
 
 
 def _dense(curve: Tensor, camera: Camera) -> Trajectory:
@@ -242,10 +260,9 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
         scores = []
         for curve in _curves(kernel, small.camera):
-            verdict = yield from _verdict_steps(
-                small, _dense(with_roll(curve, slope), small.camera)
-            )
-            scores.append(verdict.score)
+            hypothesis = yield from _judged_steps(small, 0, with_roll(curve, slope))
+            hypothesis = yield from _exactly_steps(small, hypothesis)
+            scores.append(hypothesis.score)
         return max(scores)
 
     smaller = small.camera.focal_length / view.camera.focal_length
@@ -325,6 +342,12 @@ def estimate_steps(
         judging = side_by_side(works)
         return (yield from within(judging, begin, end, "estimate", "Judging trajectories"))
 
+    def exactly(
+        hypotheses: list[_Hypothesis], begin: float, end: float
+    ) -> Steps[list[_Hypothesis]]:
+        looking = side_by_side([_exactly_steps(small, h) for h in hypotheses])
+        return (yield from within(looking, begin, end))
+
     # The shares of the work are as measured.
     found: list[_Hypothesis] = []
     whole: list[Tensor] = []
@@ -362,17 +385,16 @@ def estimate_steps(
         if long and agreement < _LONELY:
             bonus = -_LONELY_PRICE
         return (
-            hypothesis.verdict.score
-            + bonus
-            - hypothesis.price
-            - _ROUGHNESS * mean_order(hypothesis.curve)
+            hypothesis.score + bonus - hypothesis.price - _ROUGHNESS * mean_order(hypothesis.curve)
         )
 
-    if kernels and view.field >= _LEAST_FIELD:
+    # Whether the blur is another from place to place.
+    varies = view.field >= _LEAST_FIELD
+    small = View.of(image, camera, _SMALL_PIXELS)
+    if kernels and varies:
         of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: standing(h, found))
         yield Progress("estimate", 0.62, "Comparing trajectories")
-        small = View.of(image, camera, _ROLL_PIXELS)
         rolling = _roll_steps(small, view, whole[origin.start], WHOLE_STARTS[origin.start])
         motions = [(origin.start, c) for c in (yield from within(rolling, 0.62, 0.77))]
         for rolled in (yield from judged(motions, 0.77, 0.8)):
@@ -380,13 +402,22 @@ def estimate_steps(
     # Of the curves of one motion, those that agree most are the smoothest, not the best: which are
     # looked into, the picture alone decides.
     found.sort(key=lambda h: -standing(h, []))
-    fitting = side_by_side([_fitted_steps(view, h) for h in found[:_REFINED]])
-    hypotheses = [found[0], *(yield from within(fitting, 0.8, 1))]
+    likely = found[:_LOOKED_AT]
+    if varies:
+        likely = yield from exactly(likely, 0.8, 0.85)
+        likely.sort(key=lambda h: -standing(h, []))
+    fitting = side_by_side([_fitted_steps(view, h) for h in likely[:_REFINED]])
+    fitted = yield from within(fitting, 0.85, 0.97)
+    if varies:
+        fitted = yield from exactly(fitted, 0.97, 1)
+    hypotheses = [likely[0], *fitted]
     yield Progress("estimate", 1.0, "Comparing trajectories")
     chosen = max(hypotheses, key=lambda h: standing(h, found))
     yield Progress("estimate", 1.0, "Comparing trajectories")
     motion = chosen.motion
     still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
+    looking = likelihood_parts(view, still)
+    at_rest = yield from announced(looking, "estimate", 1, 1, "Comparing trajectories")
     # The same motion found in another way.
     others = [path_error(motion, h.motion) for h in found if h.start != chosen.start]
     factor = view.camera.focal_length / camera.focal_length
@@ -396,7 +427,7 @@ def estimate_steps(
         agreement=chosen.agreement(found),
         expected_gain=chosen.verdict.gain,
         low_gain=chosen.verdict.low_gain,
-        likelihood_gain=chosen.verdict.likelihood - likelihood(view, still),
+        likelihood_gain=chosen.verdict.likelihood - at_rest,
     )
     candidates = [
         {

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..metrics import path_error
-from ..progress import Climbed, Parts, Steps, announced, within
+from ..progress import Climbed, Parts, Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
@@ -220,7 +220,10 @@ def _refine_steps(
     if fit_focal_length:
         best = max(first, key=_score)
         first[best.start] = yield from within(_lens_steps(best), 0.05, 0.1)
-    objectives = [_objective(found) for found in first]
+    objectives = []
+    for found in first:
+        objectives.append(_objective(found))
+        yield Progress("refine", 0.1, "Looking at the picture")
     ends = []
     for i, found in enumerate(first):
         begin, end = (0.1 + 0.4 * (i + k) / count for k in (0, 1))

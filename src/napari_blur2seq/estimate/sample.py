@@ -34,7 +34,7 @@ from .judge import (
     shipped_judge,
 )
 from .kernel_network import rasterise
-from .spectrum import likelihood
+from .spectrum import likelihood_parts
 from .view import View, spread
 
 TILE = 160
@@ -190,7 +190,9 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     message = "Judging a trajectory"
     gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, message)
     yield Progress("estimate", 0.9, message)
-    return Verdict(gain, cost, likelihood(view, trajectory), float(gains.quantile(0.1)))
+    looking = likelihood_parts(view, trajectory)
+    likelihood = yield from announced(looking, "estimate", 0.9, 1, message)
+    return Verdict(gain, cost, likelihood, float(gains.quantile(0.1)))
 
 
 def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:

@@ -177,9 +177,10 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
     return best
 
 
-def likelihood(view: View, trajectory: Trajectory) -> float:
-    """Logarithm of a trajectory's likelihood; see `Spectrum.likelihood`."""
+def likelihood_parts(view: View, trajectory: Trajectory) -> Parts[float]:
+    """Logarithm of a trajectory's likelihood, with a pause; see `Spectrum.likelihood`."""
     spectrum = Spectrum(view, reach_of(trajectory))
+    yield 0.5
     poses = torch.from_numpy(trajectory.rotations * trajectory.focal_length).float()
     return float(spectrum.likelihood(spectrum.moved(poses)))
 

@@ -1,0 +1,66 @@
+r"""What a trajectory leaves unexplained when all of the picture is restored by its exact blur.
+
+.. math:: \log\big(\mathrm{MSE}(A u - v) + c\,\sigma^2\big)
+          + 2 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2},
+
+much as the cost of `judge`, of the picture :math:`u` that `restore_steps` makes with the sparse
+prior. The judge looks at tiles with one kernel each. Through a wide lens the blur changes within
+a tile, so that the true motion is held for no better than wrong ones; here it nearly always costs
+least. It takes ten times as long, and is for choosing among few: a descent finds its faults.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ..motion_blur import MotionBlur
+from ..progress import Steps, announced, within
+from ..restoration.half_quadratic import restore_steps
+from ..restoration.sparse import SparseGradientPrior
+from ..trajectory import Trajectory
+from .judge import norm_ratio
+from .view import View
+
+# Poses: as many as px, so that the exact blur leaves no gaps.
+_LEAST_POSES = 32
+# c and 2 above: without the former, no motion at all would explain a picture best, noise included.
+_NOISE, _RATIO = 0.3, 2.0
+# Px on every side whose scene is not in the picture.
+_BORDER = 8
+_MESSAGE = "Restoring with a trajectory"
+
+
+def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
+    """Cost of a motion, lower is better.
+
+    Parameters
+    ----------
+    view : View
+        The picture; small, as all of it is restored.
+    motion : Trajectory
+        As a camera of any resolution saw it.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    float
+    """
+    poses = motion.resample(max(_LEAST_POSES, math.ceil(motion.extent)))
+    seen = Trajectory.from_camera(poses.rotations, view.camera)
+    blurry = view.grey[None]
+    restoring = restore_steps(blurry, seen, SparseGradientPrior(), noise=view.noise)
+    restored = yield from within(restoring, 0, 0.95, "estimate", _MESSAGE)
+    blurring = MotionBlur(seen, blurry.device, blurry.dtype).parts(restored[None])
+    again = yield from announced(blurring, "estimate", 0.95, 1, _MESSAGE)
+    residual, picture = (_inner(p) for p in (again[0] - blurry, restored))
+    unexplained = residual.square().mean() + _NOISE * view.noise**2
+    return float(unexplained.log() + _RATIO * norm_ratio(picture).log())
+
+
+def _inner(picture: Tensor) -> Tensor:
+    return picture[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
