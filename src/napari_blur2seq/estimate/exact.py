@@ -23,6 +23,8 @@ from ..trajectory import Trajectory
 from .judge import norm_ratio
 from .view import View
 
+# Pictures are reduced to so many.
+EXACT_PIXELS = 160_000
 # Poses: as many as px, so that the exact blur leaves no gaps.
 _LEAST_POSES = 32
 # c and 2 above: without the former, no motion at all would explain a picture best, noise included.
@@ -38,7 +40,7 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     Parameters
     ----------
     view : View
-        The picture; small, as all of it is restored.
+        The picture, of `EXACT_PIXELS`, as all of it is restored.
     motion : Trajectory
         As a camera of any resolution saw it.
 

@@ -28,7 +28,7 @@ from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
 from .curve import MOST_COEFFICIENTS, fit, mean_order, to_trajectory, trace_kernel
-from .exact import exact_cost_steps
+from .exact import EXACT_PIXELS, exact_cost_steps
 from .judge import COST_WEIGHT, Verdict
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
@@ -62,10 +62,6 @@ _LEAST_TRACED = 8
 # decide how sharp the result is.
 _QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
-# The roll that goes with a path is searched for in a smaller picture still, and only where the
-# corners are this far from the middle, by the focal length.
-_SMALL_PIXELS = 160_000
-_LEAST_FIELD = 0.2
 # dB by which such a motion must be better than those without: it was sought by the judge.
 _ROLL_PRICE = 0.3
 # dB: what is expected to gain less is not worth the risk, unless as many other starts found the
@@ -388,10 +384,8 @@ def estimate_steps(
             hypothesis.score + bonus - hypothesis.price - _ROUGHNESS * mean_order(hypothesis.curve)
         )
 
-    # Whether the blur is another from place to place.
-    varies = view.field >= _LEAST_FIELD
-    small = View.of(image, camera, _SMALL_PIXELS)
-    if kernels and varies:
+    small = View.of(image, camera, EXACT_PIXELS)
+    if kernels and view.varies:
         of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: standing(h, found))
         yield Progress("estimate", 0.62, "Comparing trajectories")
@@ -403,12 +397,12 @@ def estimate_steps(
     # looked into, the picture alone decides.
     found.sort(key=lambda h: -standing(h, []))
     likely = found[:_LOOKED_AT]
-    if varies:
+    if view.varies:
         likely = yield from exactly(likely, 0.8, 0.85)
         likely.sort(key=lambda h: -standing(h, []))
     fitting = side_by_side([_fitted_steps(view, h) for h in likely[:_REFINED]])
     fitted = yield from within(fitting, 0.85, 0.97)
-    if varies:
+    if view.varies:
         fitted = yield from exactly(fitted, 0.97, 1)
     hypotheses = [likely[0], *fitted]
     yield Progress("estimate", 1.0, "Comparing trajectories")

@@ -32,7 +32,8 @@ from ..progress import Climbed, Parts, Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .judge import LIKELIHOOD_WEIGHT
+from .exact import EXACT_PIXELS, exact_cost_steps
+from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View
@@ -151,9 +152,13 @@ class _Found:
 
     start: int
     view: View
+    # The same, reduced.
+    small: View
     motion: Trajectory
     result: Trajectory
     score: float = -math.inf
+    # Where the lens is wide, see `exact`.
+    exact_cost: float = 0.0
     objective: list[float] = field(default_factory=list)
 
 
@@ -243,7 +248,8 @@ def _refine_steps(
         best = replace(climbed, objective=best.objective + climbed.objective[1:])
     best = yield from within(_judged_steps(best), 0.95, 1.0)
     unmoved = max(first, key=_score)
-    if best.score <= unmoved.score:
+    # What is climbed on alone is no judge of where the climb has led to.
+    if best.score <= unmoved.score or best.exact_cost > unmoved.exact_cost:
         best = replace(unmoved, objective=ends[unmoved.start].objective[:1])
     others = [path_error(best.result, end.result) for end in ends if end.start != best.start]
     return Refinement(best.result, best.objective, best.start, min(others, default=None))
@@ -253,7 +259,8 @@ def _seen(image: Tensor, start: Trajectory, number: int) -> _Found:
     view = View.of(image, start.camera, FINE_PIXELS)
     dense = start.resample(max(_POSES, len(start))).centered()
     motion = Trajectory.from_camera(dense.rotations, view.camera, dense.times)
-    return _Found(number, view, motion, start)
+    small = View.of(image, start.camera, EXACT_PIXELS)
+    return _Found(number, view, small, motion, start)
 
 
 def _score(found: _Found) -> float:
@@ -261,10 +268,16 @@ def _score(found: _Found) -> float:
 
 
 def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
+    message = "Judging the motion"
     judging = verdict_steps(found.view, found.motion, _LENS_TILE if among_lenses else TILE)
-    verdict = yield from within(judging, 0.0, 1.0, "refine", "Judging the motion")
-    score = verdict.score_among_lenses if among_lenses else verdict.score
-    return replace(found, score=score)
+    verdict = yield from within(judging, 0.0, 0.3, "refine", message)
+    if among_lenses:
+        return replace(found, score=verdict.score_among_lenses)
+    cost = 0.0
+    if found.view.varies:
+        looking = exact_cost_steps(found.small, found.motion)
+        cost = yield from within(looking, 0.3, 1.0, "refine", message)
+    return replace(found, score=verdict.score - COST_WEIGHT * cost, exact_cost=cost)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:
@@ -275,7 +288,9 @@ def _lens_steps(found: _Found) -> Steps[_Found]:
     for i, factor in enumerate(_LENSES):
         motion, result = (_through(t, factor) for t in (found.motion, found.result))
         view = replace(found.view, camera=motion.camera)
-        through = replace(found, view=view, motion=motion, result=result)
+        lens = found.small.camera.focal_length * factor
+        small = replace(found.small, camera=replace(found.small.camera, focal_length=lens))
+        through = replace(found, view=view, small=small, motion=motion, result=result)
         judging = _judged_steps(through, among_lenses=True)
         other = yield from within(judging, (i + 1) * share, (i + 2) * share)
         if other.score > max(least, best.score):

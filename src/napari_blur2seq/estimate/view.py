@@ -14,6 +14,8 @@ from ..restoration.half_quadratic import SATURATED, estimate_noise
 
 # A trajectory is fitted and judged in no larger picture.
 FINE_PIXELS = 700_000
+# Distance of the corners from the middle, by the focal length.
+_LEAST_FIELD = 0.2
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
 _LONGER = 4.0
 
@@ -76,6 +78,11 @@ class View:
     def field(self) -> float:
         """Distance of the corners from the middle, by the focal length."""
         return math.hypot(*self.grey.shape) / 2 / self.camera.focal_length
+
+    @property
+    def varies(self) -> bool:
+        """Whether the lens is so wide that the blur is another from place to place."""
+        return self.field >= _LEAST_FIELD
 
     def with_longer_lens(self) -> View:
         return replace(self, camera=longer(self.camera))
