@@ -341,7 +341,7 @@ def estimate_steps(
     def exactly(
         hypotheses: list[_Hypothesis], begin: float, end: float
     ) -> Steps[list[_Hypothesis]]:
-        looking = side_by_side([_exactly_steps(small, h) for h in hypotheses])
+        looking = side_by_side([_exactly_steps(reduced_view, h) for h in hypotheses])
         return (yield from within(looking, begin, end))
 
     # The shares of the work are as measured.
@@ -384,12 +384,12 @@ def estimate_steps(
             hypothesis.score + bonus - hypothesis.price - _ROUGHNESS * mean_order(hypothesis.curve)
         )
 
-    small = View.of(image, camera, EXACT_PIXELS)
+    reduced_view = View.of(image, camera, EXACT_PIXELS)
     if kernels and view.varies:
         of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: standing(h, found))
         yield Progress("estimate", 0.62, "Comparing trajectories")
-        rolling = _roll_steps(small, view, whole[origin.start], WHOLE_STARTS[origin.start])
+        rolling = _roll_steps(reduced_view, view, whole[origin.start], WHOLE_STARTS[origin.start])
         motions = [(origin.start, c) for c in (yield from within(rolling, 0.62, 0.77))]
         for rolled in (yield from judged(motions, 0.77, 0.8)):
             found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))

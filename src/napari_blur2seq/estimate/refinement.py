@@ -36,7 +36,7 @@ from .exact import EXACT_PIXELS, exact_cost_steps
 from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
-from .view import FINE_PIXELS, View
+from .view import FINE_PIXELS, View, longer
 
 # Steps of one climb.
 _CLIMB = 30
@@ -287,9 +287,7 @@ def _lens_steps(found: _Found) -> Steps[_Found]:
     least = best.score + _CLEARLY
     for i, factor in enumerate(_LENSES):
         motion, result = (_through(t, factor) for t in (found.motion, found.result))
-        view = replace(found.view, camera=motion.camera)
-        lens = found.small.camera.focal_length * factor
-        small = replace(found.small, camera=replace(found.small.camera, focal_length=lens))
+        view, small = (v.with_longer_lens(factor) for v in (found.view, found.small))
         through = replace(found, view=view, small=small, motion=motion, result=result)
         judging = _judged_steps(through, among_lenses=True)
         other = yield from within(judging, (i + 1) * share, (i + 2) * share)
@@ -300,9 +298,8 @@ def _lens_steps(found: _Found) -> Steps[_Found]:
 
 def _through(trajectory: Trajectory, factor: float) -> Trajectory:
     """The same shifts of the middle and the same roll through a lens longer by a factor."""
-    camera = replace(trajectory.camera, focal_length=factor * trajectory.focal_length)
     rotations = trajectory.rotations / [factor, factor, 1.0]
-    return Trajectory.from_camera(rotations, camera, trajectory.times)
+    return Trajectory.from_camera(rotations, longer(trajectory.camera, factor), trajectory.times)
 
 
 def _objective(found: _Found) -> Objective:

@@ -53,9 +53,9 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     return small.clamp(0, 1), size[1] / width
 
 
-def longer(camera: Camera) -> Camera:
+def longer(camera: Camera, factor: float = _LONGER) -> Camera:
     """A camera that turns less for the same blur in the middle."""
-    return Camera(_LONGER * camera.focal_length, camera.principal_point, camera.image_shape)
+    return Camera(factor * camera.focal_length, camera.principal_point, camera.image_shape)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class View:
         """Whether the lens is so wide that the blur is another from place to place."""
         return self.field >= _LEAST_FIELD
 
-    def with_longer_lens(self) -> View:
-        return replace(self, camera=longer(self.camera))
+    def with_longer_lens(self, factor: float = _LONGER) -> View:
+        return replace(self, camera=longer(self.camera, factor))
 
     def part(self, rows: slice, columns: slice) -> View:
         """A part of the picture, seen as by a camera pointed at its middle."""
