@@ -342,7 +342,7 @@ def _deblur_tensor(
 
     from .estimate import load_estimator
     from .motion_blur import MotionBlur
-    from .restoration import PhotonNoise, load_prior, noise_of, restore_steps
+    from .restoration import PhotonNoise, load_prior, noise_of, restore_estimated_steps
 
     yield Progress("estimate", 0.0, "Looking at the blur")
     device = resolve(options.device)
@@ -389,14 +389,8 @@ def _deblur_tensor(
             noise = noise_of(tensor, options.noise, options.noise_model)
             if isinstance(noise, PhotonNoise):
                 about["noise"] = asdict(noise)
-            steps = restore_steps(
-                tensor,
-                estimated,
-                prior,
-                noise=noise,
-                blind=True,
-                preview=True,
-                bounds=form.bounds,
+            steps = restore_estimated_steps(
+                tensor, estimated, prior, noise=noise, preview=True, bounds=form.bounds
             )
         sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:

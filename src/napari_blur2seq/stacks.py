@@ -164,7 +164,7 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
 
     import torch
 
-    from .restoration import load_prior, noise_of, restore_steps
+    from .restoration import load_prior, noise_of, restore_estimated_steps
 
     device = resolve(options.device)
 
@@ -172,8 +172,8 @@ def restored_steps(image: Array, trajectory: Trajectory, options: Options) -> St
         prior, _ = load_prior(options.prior, device, options.tile)
         tensor = torch.from_numpy(working).to(device)
         noise = noise_of(tensor, options.noise, options.noise_model)
-        sharp = yield from restore_steps(
-            tensor, trajectory, prior, noise=noise, blind=True, bounds=form.bounds
+        sharp = yield from restore_estimated_steps(
+            tensor, trajectory, prior, noise=noise, bounds=form.bounds
         )
         return form.encode(sharp.cpu().numpy())
 

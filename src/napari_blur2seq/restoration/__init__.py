@@ -8,11 +8,19 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
+from .estimated import restore_estimated_steps
 from .half_quadratic import Prior, estimate_noise, restore_steps
 from .photon_noise import PhotonNoise, measure_photon_noise
 from .sparse import SparseGradientPrior
 
-__all__ = ["PhotonNoise", "estimate_noise", "load_prior", "noise_of", "restore_steps"]
+__all__ = [
+    "PhotonNoise",
+    "estimate_noise",
+    "load_prior",
+    "noise_of",
+    "restore_estimated_steps",
+    "restore_steps",
+]
 
 
 def load_prior(name: str, device: torch.device, tile: int | None = None) -> tuple[Prior, str]:

@@ -123,6 +123,14 @@ def extend(image: Tensor, margin: int) -> Tensor:
     return F.pad(image[None], (margin,) * 4, mode="replicate")[0]
 
 
+def reach_at_corners(trajectory: Trajectory) -> int:
+    """Px that a corner is displaced at most: so far from the border, the scene is out of sight."""
+    height, width = trajectory.image_shape
+    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
+    reach: float = np.abs(trajectory.paths(corners)).max()
+    return math.ceil(reach)
+
+
 def extended_trajectory(trajectory: Trajectory, margin: int) -> Trajectory:
     """The same motion for the picture with `margin` px more on every side."""
     height, width = trajectory.image_shape
@@ -140,8 +148,7 @@ class LocalInverse:
 
     def __init__(self, trajectory: Trajectory, device: torch.device | str, batch: int = 8) -> None:
         height, width = trajectory.image_shape
-        corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-        reach = math.ceil(np.abs(trajectory.paths(corners)).max()) + 1
+        reach = reach_at_corners(trajectory) + 1
         size = fast_size(max(96, 6 * reach))
         margin = min(max(12, reach + reach // 2), size // 3)
         if size - 2 * margin > max(height, width):
@@ -208,7 +215,6 @@ def restore_steps(
     Tensor
         Shape (C, H, W).
     """
-    height, width = image.shape[-2:]
     relative: float | Tensor = 1.0
     if noise is None:
         noise = estimate_noise(image)
@@ -218,8 +224,7 @@ def restore_steps(
     schedule = prior.blind if blind else prior.known
     sigma *= schedule.noise_factor
     iterations = schedule.iterations
-    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-    margin = math.ceil(np.abs(trajectory.paths(corners)).max()) + 4
+    margin = reach_at_corners(trajectory) + 4
     if isinstance(relative, Tensor):
         relative = extend(relative, margin)[None]
     larger = extended_trajectory(trajectory, margin)

@@ -1,0 +1,117 @@
+r"""Restoration with a trajectory that is an estimate: trusted where it explains the picture.
+
+Whether the errors of an estimate may be neglected, no one knows beforehand. A prior that trusts
+the motion brings back more detail; one that is cautious takes away what a wrong motion leaves
+behind. The picture is restored both ways, :math:`u_t` and :math:`u_c`, and each is blurred again:
+the detail of a true motion explains the blurry picture :math:`v`, that of a wrong one contradicts
+it,
+
+.. math:: u = w\,u_t + (1 - w)\,u_c, \qquad
+          \log\frac{w}{1 - w} = \frac{2}{\tau} \left(e_c - e_t\right), \qquad
+          e_i = \sqrt{g * (A u_i - v)^2} / \sigma ,
+
+where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be averaged out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..motion_blur import MotionBlur
+from ..progress import Steps, announced, within
+from ..trajectory import Trajectory
+from .half_quadratic import (
+    LEAST_SIGMA,
+    SATURATED,
+    Prior,
+    estimate_noise,
+    reach_at_corners,
+    restore_steps,
+)
+from .photon_noise import PhotonNoise
+
+# Side of the cells whose squared residuals are averaged, px; spread of the Gaussian in cells;
+# and tau.
+_CELL, _SPREAD, _SOFTNESS = 16, 4.0, 0.05
+_LEAST_SHARE = 1e-3
+_MESSAGE = "Blurring what was restored"
+
+
+def restore_estimated_steps(
+    image: Tensor,
+    trajectory: Trajectory,
+    prior: Prior,
+    *,
+    noise: float | PhotonNoise | None = None,
+    preview: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Steps[Tensor]:
+    """Restore (C, H, W) in [0, 1]; see the module's text.
+
+    Parameters
+    ----------
+    image, trajectory, prior, noise, preview, bounds
+        As for `restore_steps`.
+
+    Yields
+    ------
+    Progress
+        Events of the stage ``"restore"``.
+
+    Returns
+    -------
+    Tensor
+        Shape (C, H, W).
+    """
+    if noise is None:
+        noise = estimate_noise(image)
+    level = noise if isinstance(noise, float | int) else noise.level(image)
+    blur = MotionBlur(trajectory, image.device, image.dtype)
+    restored, left = [], []
+    # Once is enough to show how a picture becomes sharp.
+    for begin, end, blind, shown in ((0.0, 0.35, True, preview), (0.4, 0.95, False, False)):
+        restoring = restore_steps(
+            image, trajectory, prior, noise=noise, blind=blind, preview=shown, bounds=bounds
+        )
+        picture = yield from within(restoring, begin, end)
+        blurring = blur.parts(picture[None])
+        again = yield from announced(blurring, "restore", end, end + 0.05, _MESSAGE)
+        restored.append(picture)
+        left.append(_left(image, again[0], reach_at_corners(trajectory)) / max(level, LEAST_SIGMA))
+    cautious, trusting = restored
+    share = torch.sigmoid(2 / _SOFTNESS * (left[0] - left[1]))
+    size = image.shape[-2:]
+    share = F.interpolate(share[None, None], size=size, mode="bilinear")[0]
+    return torch.lerp(cautious, trusting, share)
+
+
+def _left(image: Tensor, again: Tensor, border: int) -> Tensor:
+    """Root of the mean squared residual around each cell."""
+    residual = again - image
+    # Above the clipping level any value is right.
+    residual = torch.where(image >= SATURATED, residual.clamp_max(0), residual)
+    squares = residual.square().mean(0)
+    known = torch.zeros_like(squares)
+    border = min(border, (min(squares.shape) - 1) // 2)
+    known[border : known.shape[0] - border, border : known.shape[1] - border] = 1
+    sums, counts = (_smooth(_cells(part)) for part in (squares * known, known))
+    return (sums / counts.clamp_min(_LEAST_SHARE)).sqrt()
+
+
+def _cells(picture: Tensor) -> Tensor:
+    """Means of the cells of (H, W)."""
+    return F.avg_pool2d(picture[None, None], _CELL, ceil_mode=True, count_include_pad=False)[0, 0]
+
+
+def _smooth(cells: Tensor) -> Tensor:
+    """Gaussian average of (h, w), continued by replication."""
+    reach = math.ceil(3 * _SPREAD)
+    positions = torch.arange(-reach, reach + 1, device=cells.device, dtype=cells.dtype)
+    profile = torch.exp(-(positions**2) / (2 * _SPREAD**2))
+    profile = profile / profile.sum()
+    wide = F.pad(cells[None, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(wide, profile[None, None, :, None]), profile[None, None, None])[0, 0]

@@ -1,0 +1,94 @@
+"""Restoration with an estimated trajectory: trusted where it explains the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import coffee
+
+import napari_blur2seq as b2s
+from napari_blur2seq.metrics import aligned_scores
+from napari_blur2seq.progress import run
+from napari_blur2seq.restoration import load_prior, restore_estimated_steps, restore_steps
+
+SHAPE = (192, 224)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    return coffee()[80 : 80 + SHAPE[0], 200 : 200 + SHAPE[1]]
+
+
+@pytest.fixture(scope="module")
+def motion():
+    return b2s.shake.simulate_tremor(SHAPE, extent=9.0, seed=4, focal_length=2000.0)
+
+
+@pytest.fixture(scope="module")
+def blurry(sharp, motion):
+    picture = b2s.blur(sharp, motion, noise=0.005, seed=1)
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy()).float() / 255
+
+
+@pytest.fixture(scope="module", params=["learned", "sparse"])
+def prior(request):
+    return load_prior(request.param, CPU)[0]
+
+
+def wrong(motion):
+    """As long, but across the true path."""
+    rotations = motion.rotations[:, [1, 0, 2]] * [1, -1, 1]
+    return b2s.Trajectory(
+        rotations, motion.focal_length, motion.principal_point, motion.image_shape
+    )
+
+
+def psnr(restored, sharp):
+    return aligned_scores(restored.permute(1, 2, 0).numpy(), sharp / 255).psnr
+
+
+def both_ways(blurry, motion, prior):
+    """Restored cautiously, with trust, and by what explains the picture."""
+    cautious, trusting = (
+        run(restore_steps(blurry, motion, prior, blind=blind)) for blind in (True, False)
+    )
+    return cautious, trusting, run(restore_estimated_steps(blurry, motion, prior))
+
+
+def test_a_true_motion_is_trusted(sharp, blurry, motion, prior):
+    cautious, trusting, chosen = (psnr(u, sharp) for u in both_ways(blurry, motion, prior))
+    assert trusting > cautious + 0.2
+    assert chosen > (cautious + 3 * trusting) / 4
+
+
+def test_the_result_lies_between_the_two(blurry, motion, prior):
+    for found in (motion, wrong(motion)):
+        cautious, trusting, chosen = both_ways(blurry, found, prior)
+        lower, upper = torch.minimum(cautious, trusting), torch.maximum(cautious, trusting)
+        assert (chosen >= lower - 1e-6).all() and (chosen <= upper + 1e-6).all()
+
+
+def test_trust_is_local(sharp, motion):
+    """Half of the picture was shaken in another way than the rest: only there, care is taken."""
+    learned = load_prior("learned", CPU)[0]
+    wide = np.tile(sharp, (1, 2, 1))
+    long = b2s.Trajectory(
+        motion.rotations, motion.focal_length, (SHAPE[1], SHAPE[0] / 2), wide.shape[:2]
+    )
+    pictures = [b2s.blur(wide, m, noise=0.005, seed=1) for m in (long, wrong(long))]
+    mixed = np.concatenate([pictures[0][:, : SHAPE[1]], pictures[1][:, SHAPE[1] :]], 1)
+    blurry = torch.from_numpy(mixed.transpose(2, 0, 1).copy()).float() / 255
+    cautious, trusting, chosen = both_ways(blurry, long, learned)
+    trust = (chosen - cautious).abs().sum((0, 1)) / (trusting - cautious).abs().sum((0, 1))
+    left, right = trust[: SHAPE[1] - 80].mean(), trust[SHAPE[1] + 80 :].mean()
+    assert left > right + 0.3
+
+
+def test_a_saturated_picture_and_a_small_one(prior):
+    for picture in (torch.ones(3, 40, 48), torch.rand(1, 33, 35)):
+        height, width = picture.shape[-2:]
+        motion = b2s.shake.simulate_tremor((height, width), extent=6.0, seed=2)
+        restored = run(restore_estimated_steps(picture, motion, prior))
+        assert restored.shape == picture.shape and torch.isfinite(restored).all()
