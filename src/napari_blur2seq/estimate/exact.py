@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..motion_blur import MotionBlur
 from ..progress import Steps, announced, within
-from ..restoration.half_quadratic import restore_steps
+from ..restoration.half_quadratic import reach_at_corners, restore_steps
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .judge import norm_ratio
@@ -25,11 +25,16 @@ from .view import View
 
 # Pictures are reduced to so many.
 EXACT_PIXELS = 160_000
-# Poses: as many as px, so that the exact blur leaves no gaps.
-_LEAST_POSES = 32
+# Poses: as many as px, so that the exact blur leaves no gaps, and no fewer than show where the
+# camera dwells.
+_LEAST_POSES = 64
+# Steps of the restoration: eight choose alike.
+_ITERATIONS = 5
+# dB; 5 to 12 choose alike.
+EXACT_WEIGHT = 8.0
 # c and 2 above: without the former, no motion at all would explain a picture best, noise included.
 _NOISE, _RATIO = 0.3, 2.0
-# Px on every side whose scene is not in the picture.
+# Px on every side that are left out.
 _BORDER = 8
 _MESSAGE = "Restoring with a trajectory"
 
@@ -55,14 +60,16 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     poses = motion.resample(max(_LEAST_POSES, math.ceil(motion.extent)))
     seen = Trajectory.from_camera(poses.rotations, view.camera)
     blurry = view.grey[None]
-    restoring = restore_steps(blurry, seen, SparseGradientPrior(), noise=view.noise)
+    prior = SparseGradientPrior(iterations=_ITERATIONS)
+    restoring = restore_steps(blurry, seen, prior, noise=view.noise)
     restored = yield from within(restoring, 0, 0.95, "estimate", _MESSAGE)
     blurring = MotionBlur(seen, blurry.device, blurry.dtype).parts(restored[None])
     again = yield from announced(blurring, "estimate", 0.95, 1, _MESSAGE)
-    residual, picture = (_inner(p) for p in (again[0] - blurry, restored))
-    unexplained = residual.square().mean() + _NOISE * view.noise**2
-    return float(unexplained.log() + _RATIO * norm_ratio(picture).log())
+    # Where the scene is not in the picture, what a motion explains depends on how long it is.
+    unseen = min(max(reach_at_corners(seen), _BORDER), min(blurry.shape[1:]) // 3)
+    unexplained = _inner(again[0] - blurry, unseen).square().mean() + _NOISE * view.noise**2
+    return float(unexplained.log() + _RATIO * norm_ratio(_inner(restored, _BORDER)).log())
 
 
-def _inner(picture: Tensor) -> Tensor:
-    return picture[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
+def _inner(picture: Tensor, border: int) -> Tensor:
+    return picture[..., border:-border, border:-border]

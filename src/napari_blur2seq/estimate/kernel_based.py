@@ -8,7 +8,8 @@
    and those that join the quadrants (`quadrants`).
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the power spectrum again.
-4. The best of what is now there; no motion if it is not expected to make the picture better.
+4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
+   is not expected to make the picture better.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
 from .curve import MOST_COEFFICIENTS, fit, mean_order, to_trajectory, trace_kernel
-from .exact import EXACT_PIXELS, exact_cost_steps
-from .judge import COST_WEIGHT, Verdict
+from .exact import EXACT_PIXELS, EXACT_WEIGHT, exact_cost_steps
+from .judge import Verdict
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
@@ -48,8 +49,11 @@ WHOLE_STARTS = (
 )
 QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
-# Of the best hypotheses, so many are judged by the exact blur, where the lens is wide.
+# Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
+# Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
+# has come from beyond them, and it has seen few that long.
+_LONG = 32
 # Number of the first start that is not a kernel's.
 _READ = 100
 # Poses of a trajectory, more where its curve has more terms.
@@ -128,18 +132,28 @@ class _Hypothesis:
     origin: _Hypothesis | None = None
     # dB that it must be better by.
     price: float = 0.0
-    # Where the lens is wide, see `exact`.
+    # See `exact`.
     exact_cost: float = 0.0
 
     @property
     def score(self) -> float:
         """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
-        return self.verdict.score - COST_WEIGHT * self.exact_cost
+        return self.verdict.score - EXACT_WEIGHT * self.exact_cost
 
     @cached_property
     def compared(self) -> Trajectory:
         """The motion in so few poses that it is compared with others."""
         return self.motion.resample(_COMPARED)
+
+    @cached_property
+    def unlike(self) -> float:
+        """Path error, px, of motions that have nothing to do with it."""
+        camera = self.motion.camera
+        still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
+        return _UNLIKE * path_error(self.compared, still)
+
+    def is_like(self, other: _Hypothesis) -> bool:
+        return path_error(self.compared, other.compared) <= self.unlike
 
     def agreement(self, others: list[_Hypothesis]) -> float:
         """How many other starts found about the same motion.
@@ -147,47 +161,51 @@ class _Hypothesis:
         Each counts for less, the more it differs. What was fitted has moved away from the others,
         so that what it was made from counts, too.
         """
-        camera = self.motion.camera
-        still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
-        unlike = _UNLIKE * path_error(self.compared, still)
         found: dict[int, float] = {}
         for other in others:
-            if other.start != self.start and unlike > 0:
-                near = 1 - path_error(self.compared, other.compared) / unlike
+            if other.start != self.start and self.unlike > 0:
+                near = 1 - path_error(self.compared, other.compared) / self.unlike
                 found[other.start] = max(near, found.get(other.start, 0.0))
         whole = sum(found.values())
         return whole if self.origin is None else max(whole, self.origin.agreement(others))
 
 
-def _judged_steps(view: View, start: int, curve: Tensor) -> Steps[_Hypothesis]:
-    motion = _dense(curve, view.camera)
-    return _Hypothesis(start, curve, motion, (yield from _verdict_steps(view, motion)))
+def _judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps[_Hypothesis]:
+    """A curve of a camera, judged by what is `seen`."""
+    motion = _dense(curve, camera)
+    return _Hypothesis(start, curve, motion, (yield from _verdict_steps(seen, motion)))
 
 
-def _whole_steps(view: View, i: int) -> Steps[tuple[Tensor, list[_Hypothesis]]]:
+def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
     """The kernel of the whole picture from one start, and the curves through it."""
-    kernel = yield from within(_kernel_steps(view, WHOLE_STARTS[i], MAX_SIZE), 0, 0.7)
+    kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), 0, 0.8)
     curves = _curves(kernel, view.camera)
-    curves.append((yield from within(_fit_steps(view, curves[-1]), 0.7, 0.9)))
-    found = []
-    for j, curve in enumerate(curves):
-        begin, end = (0.9 + 0.1 * (j + k) / len(curves) for k in (0, 1))
-        found.append((yield from within(_judged_steps(view, i, curve), begin, end)))
-    return kernel, found
+    curves.append((yield from within(_fit_steps(view, curves[-1]), 0.8, 1)))
+    return kernel, curves
 
 
-def _fitted_steps(view: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
+def _fitted_steps(view: View, seen: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
     """What a hypothesis becomes when it is fitted to the regions and to the power spectrum."""
     curve = yield from within(_refine_steps(view, hypothesis.curve), 0, 0.6)
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
-    fitted = yield from within(_judged_steps(view, hypothesis.start, curve), 0.9, 1)
+    judging = _judged_steps(seen, view.camera, hypothesis.start, curve)
+    fitted = yield from within(judging, 0.9, 1)
     return replace(fitted, origin=hypothesis, price=hypothesis.price)
 
 
-def _verdict_steps(view: View, motion: Trajectory) -> Steps[Verdict]:
-    if motion.extent > 0.6 * min(view.grey.shape):
+def _verdict_steps(seen: View, motion: Trajectory) -> Steps[Verdict]:
+    motion = Trajectory.from_camera(motion.rotations, seen.camera)
+    if motion.extent > 0.6 * min(seen.grey.shape):
         return Verdict(-math.inf, math.inf, 0.0, -math.inf)
-    return (yield from verdict_steps(view, motion))
+    return (yield from verdict_steps(seen, motion))
+
+
+def _seen(image: Tensor, camera: Camera, view: View, longest: float) -> View:
+    """What motions of at most so many px are judged by."""
+    pixels = view.grey.numel()
+    if longest <= _LONG or pixels <= EXACT_PIXELS:
+        return view
+    return View.of(image, camera, max(EXACT_PIXELS, int(pixels * (_LONG / longest) ** 2)))
 
 
 def _exactly_steps(small: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
@@ -256,7 +274,8 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
         scores = []
         for curve in _curves(kernel, small.camera):
-            hypothesis = yield from _judged_steps(small, 0, with_roll(curve, slope))
+            rolled = with_roll(curve, slope)
+            hypothesis = yield from _judged_steps(small, small.camera, 0, rolled)
             hypothesis = yield from _exactly_steps(small, hypothesis)
             scores.append(hypothesis.score)
         return max(scores)
@@ -334,7 +353,7 @@ def estimate_steps(
     def judged(
         motions: list[tuple[int, Tensor]], begin: float, end: float
     ) -> Steps[list[_Hypothesis]]:
-        works = [_judged_steps(view, start, curve) for start, curve in motions]
+        works = [_judged_steps(seen, view.camera, start, curve) for start, curve in motions]
         judging = side_by_side(works)
         return (yield from within(judging, begin, end, "estimate", "Judging trajectories"))
 
@@ -345,28 +364,30 @@ def estimate_steps(
         return (yield from within(looking, begin, end))
 
     # The shares of the work are as measured.
-    found: list[_Hypothesis] = []
+    motions: list[tuple[int, Tensor]] = []
     whole: list[Tensor] = []
     if kernels:
-        works = [_whole_steps(view, i) for i in range(len(WHOLE_STARTS))]
-        for kernel, hypotheses in (yield from within(side_by_side(works), 0, 0.4)):
+        works = [_whole_steps(view, start) for start in WHOLE_STARTS]
+        for i, (kernel, curves) in enumerate((yield from within(side_by_side(works), 0, 0.38))):
             whole.append(kernel)
-            found += hypotheses
+            motions += [(i, curve) for curve in curves]
     if network is not None:
         read, _ = picture_curves(network, reduced(image, FINE_PIXELS)[0], view.camera)
-        motions = [(_READ + i, curve) for i, curve in enumerate(read)]
-        found += yield from judged(motions, 0.4, 0.41)
+        motions += [(_READ + i, curve) for i, curve in enumerate(read)]
+    longest = max(_dense(curve, view.camera).extent for _, curve in motions)
+    seen = _seen(image, camera, view, longest)
+    found = yield from judged(motions, 0.38, 0.41)
     if not focal_length_known:
         best = max(found, key=lambda h: h.verdict.score)
-        wide = view
-        view = view.with_longer_lens()
-        (seen,) = yield from judged([(best.start, best.curve)], 0.41, 0.42)
-        if seen.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
+        wide = view, seen
+        view, seen = view.with_longer_lens(), seen.with_longer_lens()
+        (through,) = yield from judged([(best.start, best.curve)], 0.41, 0.42)
+        if through.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
             camera = longer(camera)
             again = [(h.start, h.curve) for h in found if h is not best]
-            found = [seen, *(yield from judged(again, 0.42, 0.46))]
+            found = [through, *(yield from judged(again, 0.42, 0.46))]
         else:
-            view = wide
+            view, seen = wide
     if kernels:
         small = View.of(image, camera, _QUADRANT_PIXELS)
         larger = view.camera.focal_length / small.camera.focal_length
@@ -400,17 +421,22 @@ def estimate_steps(
     if view.varies:
         likely = yield from exactly(likely, 0.8, 0.85)
         likely.sort(key=lambda h: -standing(h, []))
-    fitting = side_by_side([_fitted_steps(view, h) for h in likely[:_REFINED]])
-    fitted = yield from within(fitting, 0.85, 0.97)
+    fitting = side_by_side([_fitted_steps(view, seen, h) for h in likely[:_REFINED]])
+    fitted = yield from within(fitting, 0.85, 0.95)
     if view.varies:
-        fitted = yield from exactly(fitted, 0.97, 1)
-    hypotheses = [likely[0], *fitted]
+        hypotheses = [likely[0], *(yield from exactly(fitted, 0.95, 1))]
+    else:
+        # Where the judge sees as well, only motions that are nearly alike are told apart by the
+        # exact blur: it favours short ones where the blur is long.
+        leader = max([likely[0], *fitted], key=lambda h: standing(h, found))
+        hypotheses = [h for h in (*likely, *fitted) if h is leader or leader.is_like(h)]
+        hypotheses = yield from exactly(hypotheses, 0.95, 1)
     yield Progress("estimate", 1.0, "Comparing trajectories")
     chosen = max(hypotheses, key=lambda h: standing(h, found))
     yield Progress("estimate", 1.0, "Comparing trajectories")
     motion = chosen.motion
-    still = Trajectory.zero(view.camera.image_shape, 2, view.camera.focal_length)
-    looking = likelihood_parts(view, still)
+    still = Trajectory.zero(seen.camera.image_shape, 2, seen.camera.focal_length)
+    looking = likelihood_parts(seen, still)
     at_rest = yield from announced(looking, "estimate", 1, 1, "Comparing trajectories")
     # The same motion found in another way.
     others = [path_error(motion, h.motion) for h in found if h.start != chosen.start]

@@ -32,8 +32,8 @@ from ..progress import Climbed, Parts, Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .exact import EXACT_PIXELS, exact_cost_steps
-from .judge import COST_WEIGHT, LIKELIHOOD_WEIGHT
+from .exact import EXACT_PIXELS, EXACT_WEIGHT, exact_cost_steps
+from .judge import LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View, longer
@@ -277,7 +277,7 @@ def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]
     if found.view.varies:
         looking = exact_cost_steps(found.small, found.motion)
         cost = yield from within(looking, 0.3, 1.0, "refine", message)
-    return replace(found, score=verdict.score - COST_WEIGHT * cost, exact_cost=cost)
+    return replace(found, score=verdict.score - EXACT_WEIGHT * cost, exact_cost=cost)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:
