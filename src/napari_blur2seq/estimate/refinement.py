@@ -53,6 +53,8 @@ _LEAST_DISTANCE = 0.05
 _LEAST_RISE, _PATIENCE = 0.02, 10
 # Another climb follows one that gained this much, dB.
 _WORTH_MORE = 0.5
+# By so much must the exact cost fall where it is looked at.
+_CONFIRMED = 0.01
 # Factors of the focal length that are tried, and what one must gain, dB.
 _LENSES = (0.5, 2.0, 4.0)
 _CLEARLY = 0.5
@@ -249,7 +251,8 @@ def _refine_steps(
     best = yield from within(_judged_steps(best), 0.95, 1.0)
     unmoved = max(first, key=_score)
     # What is climbed on alone is no judge of where the climb has led to.
-    if best.score <= unmoved.score or best.exact_cost > unmoved.exact_cost:
+    confirmed = not best.view.varies or best.exact_cost < unmoved.exact_cost - _CONFIRMED
+    if best.score <= unmoved.score or not confirmed:
         best = replace(unmoved, objective=ends[unmoved.start].objective[:1])
     others = [path_error(best.result, end.result) for end in ends if end.start != best.start]
     return Refinement(best.result, best.objective, best.start, min(others, default=None))
