@@ -70,6 +70,11 @@ def test_the_result_lies_between_the_two(blurry, motion, prior):
         assert (chosen >= lower - 1e-6).all() and (chosen <= upper + 1e-6).all()
 
 
+def test_what_nothing_confirms_is_not_trusted(blurry, motion, prior):
+    chosen = run(restore_estimated_steps(blurry, motion, prior, confirmed=False))
+    torch.testing.assert_close(chosen, run(restore_steps(blurry, motion, prior, blind=True)))
+
+
 def test_trust_is_local(sharp, motion):
     """Half of the picture was shaken in another way than the rest: only there, care is taken."""
     learned = load_prior("learned", CPU)[0]

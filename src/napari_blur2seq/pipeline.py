@@ -348,7 +348,7 @@ def _deblur_tensor(
     device = resolve(options.device)
     tensor = torch.from_numpy(working).to(device)
     official = None
-    refined = options.refine
+    refined, confirmed = options.refine, True
     if starts:
         prior, prior_name = load_prior(options.prior, device, options.tile)
         estimated, moves, estimating = starts[0], True, 0.0
@@ -368,6 +368,7 @@ def _deblur_tensor(
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
         # Who misjudges the motion that was found cannot lead to a better one.
         refined = refined and estimate.certainty.expected_gain > 0
+        confirmed = estimate.certainty.confirmed
         about = {"prior": prior_name, "estimator": estimator, "certainty": _certainty(estimate)}
     if moves:
         restoring = estimating
@@ -390,7 +391,13 @@ def _deblur_tensor(
             if isinstance(noise, PhotonNoise):
                 about["noise"] = asdict(noise)
             steps = restore_estimated_steps(
-                tensor, estimated, prior, noise=noise, preview=True, bounds=form.bounds
+                tensor,
+                estimated,
+                prior,
+                confirmed=confirmed,
+                noise=noise,
+                preview=True,
+                bounds=form.bounds,
             )
         sharp = yield from within(_encoded(steps, form), restoring, 0.98)
     else:

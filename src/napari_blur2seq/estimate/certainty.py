@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 
 QUANTILE = 0.9
+_CONFIRMING = 1.0
 COEFFICIENTS = (-1.42, -0.59, 0.97)
 
 
@@ -45,6 +46,11 @@ class Certainty:
     expected_gain: float
     low_gain: float
     likelihood_gain: float
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether as much as another start found the same motion."""
+        return self.agreement >= _CONFIRMING
 
     @property
     def error(self) -> float:

@@ -68,10 +68,9 @@ _QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
 # dB by which such a motion must be better than those without: it was sought by the judge.
 _ROLL_PRICE = 0.3
-# dB: what is expected to gain less is not worth the risk, unless as many other starts found the
-# same motion, and the loss that is foretold is not larger.
+# dB: what is expected to gain less is not worth the risk, unless another start found the same
+# motion, and the loss that is foretold is not larger.
 _LEAST_GAIN = 0.2
-_CONVINCING = 1.0
 _MOST_LOSS = 3.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
 # by how much it must be better than others, and what it must promise, dB.
@@ -467,7 +466,7 @@ def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:
     # In a picture that is sharp already, all find the same short one.
     if certainty.extent * factor < _LEAST_TRACED:
         return _LEAST_GAIN
-    if certainty.agreement >= _CONVINCING:
+    if certainty.confirmed:
         return -_MOST_LOSS
     if certainty.extent > _TOO_LONG * min(camera.image_shape):
         return math.inf

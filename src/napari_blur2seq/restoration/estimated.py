@@ -46,6 +46,7 @@ def restore_estimated_steps(
     trajectory: Trajectory,
     prior: Prior,
     *,
+    confirmed: bool = True,
     noise: float | PhotonNoise | None = None,
     preview: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -56,6 +57,10 @@ def restore_estimated_steps(
     ----------
     image, trajectory, prior, noise, preview, bounds
         As for `restore_steps`.
+    confirmed : bool
+        Whether the trajectory was found in more than one way. One that was not is trusted nowhere:
+        detail of a wrong motion that is far from the true one contradicts the picture no more
+        than what is cautious does.
 
     Yields
     ------
@@ -67,6 +72,12 @@ def restore_estimated_steps(
     Tensor
         Shape (C, H, W).
     """
+    if not confirmed:
+        return (
+            yield from restore_steps(
+                image, trajectory, prior, noise=noise, blind=True, preview=preview, bounds=bounds
+            )
+        )
     if noise is None:
         noise = estimate_noise(image)
     level = noise if isinstance(noise, float | int) else noise.level(image)
