@@ -429,7 +429,7 @@ def test_the_dock_gives_what_the_library_gives(qtbot, make_napari_viewer, monkey
     blurry = pipeline.blur(coffee()[40:136, 180:276], truth, noise=0.003)
     viewer = make_napari_viewer()
     viewer.add_image(blurry, name="shot")
-    start = truth.scaled(0.8)
+    start = truth.scaled(0.7)
     data, keywords, _ = trajectory_layer(start, "motion", picture_of(viewer))
     viewer.add_tracks(data, **keywords)
     widget = docked(viewer)

@@ -424,30 +424,38 @@ def estimate_steps(
     fitted = yield from within(fitting, 0.85, 0.95)
     if view.varies:
         hypotheses = [likely[0], *(yield from exactly(fitted, 0.95, 1))]
+        leader = chosen = max(hypotheses, key=lambda h: standing(h, found))
     else:
         # Where the judge sees as well, only motions that are nearly alike are told apart by the
         # exact blur: it favours short ones where the blur is long.
         leader = max([likely[0], *fitted], key=lambda h: standing(h, found))
         hypotheses = [h for h in (*likely, *fitted) if h is leader or leader.is_like(h)]
         hypotheses = yield from exactly(hypotheses, 0.95, 1)
+        yield Progress("estimate", 1.0, "Comparing trajectories")
+        chosen = max(hypotheses, key=lambda h: standing(h, found))
     yield Progress("estimate", 1.0, "Comparing trajectories")
-    chosen = max(hypotheses, key=lambda h: standing(h, found))
-    yield Progress("estimate", 1.0, "Comparing trajectories")
-    motion = chosen.motion
     still = Trajectory.zero(seen.camera.image_shape, 2, seen.camera.focal_length)
     looking = likelihood_parts(seen, still)
     at_rest = yield from announced(looking, "estimate", 1, 1, "Comparing trajectories")
-    # The same motion found in another way.
-    others = [path_error(motion, h.motion) for h in found if h.start != chosen.start]
     factor = view.camera.focal_length / camera.focal_length
-    certainty = Certainty(
-        extent=motion.extent / factor,
-        spread=min(others, default=motion.extent) / factor,
-        agreement=chosen.agreement(found),
-        expected_gain=chosen.verdict.gain,
-        low_gain=chosen.verdict.low_gain,
-        likelihood_gain=chosen.verdict.likelihood - at_rest,
-    )
+
+    def certainty_of(hypothesis: _Hypothesis) -> Certainty:
+        motion, verdict = hypothesis.motion, hypothesis.verdict
+        # The same motion found in another way.
+        others = [path_error(motion, h.motion) for h in found if h.start != hypothesis.start]
+        return Certainty(
+            extent=motion.extent / factor,
+            spread=min(others, default=motion.extent) / factor,
+            agreement=hypothesis.agreement(found),
+            expected_gain=verdict.gain,
+            low_gain=verdict.low_gain,
+            likelihood_gain=verdict.likelihood - at_rest,
+        )
+
+    def believed(hypothesis: _Hypothesis) -> bool:
+        least = _least_gain(certainty_of(hypothesis), camera, factor)
+        return hypothesis.motion.extent > 0 and hypothesis.verdict.gain > least
+
     candidates = [
         {
             "extent_px": h.motion.extent / factor,
@@ -455,10 +463,12 @@ def estimate_steps(
         }
         for h in hypotheses
     ]
-    moves = motion.extent > 0 and chosen.verdict.gain > _least_gain(certainty, camera, factor)
+    # The best of motions alike is believed no sooner than the one that they are like.
+    moves = believed(leader) and believed(chosen)
+    motion = chosen.motion
     rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
     trajectory = Trajectory.from_camera(rotations, camera)
-    return Estimate(trajectory, moves, certainty, candidates)
+    return Estimate(trajectory, moves, certainty_of(chosen), candidates)
 
 
 def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:
