@@ -452,9 +452,9 @@ def estimate_steps(
             likelihood_gain=verdict.likelihood - at_rest,
         )
 
-    def believed(hypothesis: _Hypothesis) -> bool:
-        least = _least_gain(certainty_of(hypothesis), camera, factor)
-        return hypothesis.motion.extent > 0 and hypothesis.verdict.gain > least
+    def believed(certainty: Certainty) -> bool:
+        least = _least_gain(certainty, camera, factor)
+        return certainty.extent > 0 and certainty.expected_gain > least
 
     candidates = [
         {
@@ -463,12 +463,12 @@ def estimate_steps(
         }
         for h in hypotheses
     ]
+    certainty, motion = certainty_of(chosen), chosen.motion
     # The best of motions alike is believed no sooner than the one that they are like.
-    moves = believed(leader) and believed(chosen)
-    motion = chosen.motion
+    moves = believed(certainty) and (motion is leader.motion or believed(certainty_of(leader)))
     rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
     trajectory = Trajectory.from_camera(rotations, camera)
-    return Estimate(trajectory, moves, certainty_of(chosen), candidates)
+    return Estimate(trajectory, moves, certainty, candidates)
 
 
 def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:

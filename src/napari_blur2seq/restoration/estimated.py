@@ -15,10 +15,9 @@ where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be av
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ..motion_blur import MotionBlur
@@ -82,6 +81,7 @@ def restore_estimated_steps(
         noise = estimate_noise(image)
     level = noise if isinstance(noise, float | int) else noise.level(image)
     blur = MotionBlur(trajectory, image.device, image.dtype)
+    border = reach_at_corners(trajectory)
     restored, left = [], []
     # Once is enough to show how a picture becomes sharp.
     for begin, end, blind, shown in ((0.0, 0.35, True, preview), (0.4, 0.95, False, False)):
@@ -92,7 +92,7 @@ def restore_estimated_steps(
         blurring = blur.parts(picture[None])
         again = yield from announced(blurring, "restore", end, end + 0.05, _MESSAGE)
         restored.append(picture)
-        left.append(_left(image, again[0], reach_at_corners(trajectory)) / max(level, LEAST_SIGMA))
+        left.append(_left(image, again[0], border) / max(level, LEAST_SIGMA))
     cautious, trusting = restored
     share = torch.sigmoid(2 / _SOFTNESS * (left[0] - left[1]))
     size = image.shape[-2:]
@@ -120,9 +120,5 @@ def _cells(picture: Tensor) -> Tensor:
 
 def _smooth(cells: Tensor) -> Tensor:
     """Gaussian average of (h, w), continued by replication."""
-    reach = math.ceil(3 * _SPREAD)
-    positions = torch.arange(-reach, reach + 1, device=cells.device, dtype=cells.dtype)
-    profile = torch.exp(-(positions**2) / (2 * _SPREAD**2))
-    profile = profile / profile.sum()
-    wide = F.pad(cells[None, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(wide, profile[None, None, :, None]), profile[None, None, None])[0, 0]
+    smooth = gaussian_filter(cells.cpu().numpy(), _SPREAD, mode="nearest", truncate=3)
+    return torch.from_numpy(smooth).to(cells)
