@@ -1,12 +1,13 @@
-r"""What a trajectory leaves unexplained when all of the picture is restored by its exact blur.
+r"""What a trajectory leaves unexplained when all of the picture is restored with it.
 
 .. math:: \log\big(\mathrm{MSE}(A u - v) + c\,\sigma^2\big)
           + 2 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2},
 
 much as the cost of `judge`, of the picture :math:`u` that `restore_steps` makes with the sparse
-prior. The judge looks at tiles with one kernel each. Through a wide lens the blur changes within
-a tile, so that the true motion is held for no better than wrong ones; here it nearly always costs
-least. It takes ten times as long, and is for choosing among few: a descent finds its faults.
+prior. The judge looks at tiles with one kernel each, restored in haste. Through a wide lens the
+blur changes within a tile, so that the true motion is held for no better than wrong ones; here it
+nearly always costs least. It takes up to ten times as long, and is for choosing among few: a
+descent finds its faults.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from ..motion_blur import MotionBlur
 from ..progress import Steps, announced, within
 from ..restoration.half_quadratic import reach_at_corners, restore_steps
+from ..restoration.local_blur import LocalBlur
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .judge import norm_ratio
@@ -61,9 +63,11 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     seen = Trajectory.from_camera(poses.rotations, view.camera)
     blurry = view.grey[None]
     prior = SparseGradientPrior(iterations=_ITERATIONS)
-    restoring = restore_steps(blurry, seen, prior, noise=view.noise)
+    # Through a long lens the blur changes little from place to place.
+    operator = MotionBlur if view.varies else LocalBlur
+    restoring = restore_steps(blurry, seen, prior, noise=view.noise, operator=operator)
     restored = yield from within(restoring, 0, 0.95, "estimate", _MESSAGE)
-    blurring = MotionBlur(seen, blurry.device, blurry.dtype).parts(restored[None])
+    blurring = operator(seen, blurry.device, blurry.dtype).parts(restored[None])
     again = yield from announced(blurring, "estimate", 0.95, 1, _MESSAGE)
     # Where the scene is not in the picture, what a motion explains depends on how long it is.
     unseen = min(max(reach_at_corners(seen), _BORDER), min(blurry.shape[1:]) // 3)

@@ -271,13 +271,12 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
     """
 
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
-        scores = []
+        hypotheses = []
         for curve in _curves(kernel, small.camera):
             rolled = with_roll(curve, slope)
-            hypothesis = yield from _judged_steps(small, small.camera, 0, rolled)
-            hypothesis = yield from _exactly_steps(small, hypothesis)
-            scores.append(hypothesis.score)
-        return max(scores)
+            hypotheses.append((yield from _judged_steps(small, small.camera, 0, rolled)))
+        better = max(hypotheses, key=lambda h: h.score)
+        return (yield from _exactly_steps(small, better)).score
 
     smaller = small.camera.focal_length / view.camera.focal_length
     searching = search_steps(small, resized(kernel, smaller), start, judge)

@@ -17,7 +17,7 @@ from torch.fft import irfft2, rfft2
 
 from ..fourier import fast_size, power_spectrum, transfer_functions
 from ..progress import Parts, Progress, Steps, announced
-from ..restoration.half_quadratic import SATURATED
+from ..restoration.half_quadratic import SATURATED, one_sided
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .curve import reach_of
@@ -151,8 +151,7 @@ class Sample:
         for k in range(ITERATIONS):
             level = first * (last / first) ** (k / (ITERATIONS - 1))
             residual = (observed - self._blurred(picture, transfer)) * inside
-            # Above the clipping level any value is right, as in `restore_steps`.
-            residual = torch.where(saturated, residual.clamp_min(0), residual)
+            residual = one_sided(residual, saturated)
             correction = rfft2(residual) * transfer.conj() / (power + (last / level) ** 2)
             picture = self._prior.denoise(picture + irfft2(correction, s=self._size), level)
         residual = self._blurred(picture, transfer) - observed

@@ -28,6 +28,7 @@ from .half_quadratic import (
     SATURATED,
     Prior,
     estimate_noise,
+    one_sided,
     reach_at_corners,
     restore_steps,
 )
@@ -102,10 +103,7 @@ def restore_estimated_steps(
 
 def _left(image: Tensor, again: Tensor, border: int) -> Tensor:
     """Root of the mean squared residual around each cell."""
-    residual = again - image
-    # Above the clipping level any value is right.
-    residual = torch.where(image >= SATURATED, residual.clamp_max(0), residual)
-    squares = residual.square().mean(0)
+    squares = one_sided(image - again, image >= SATURATED).square().mean(0)
     known = torch.zeros_like(squares)
     border = min(border, (min(squares.shape) - 1) // 2)
     known[border : known.shape[0] - border, border : known.shape[1] - border] = 1

@@ -19,6 +19,7 @@ non-uniform camera shake*, ICCV 2011, for the tiles.)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,6 +84,14 @@ class Schedule:
         ]
 
 
+class Blur(Protocol):
+    """A linear blur; `motion_blur.MotionBlur` is the exact one."""
+
+    def parts(self, image: Tensor) -> Parts[Tensor]:
+        """``A u`` of (1, C, H, W), with pauses."""
+        ...
+
+
 class Prior(Protocol):
     """A denoiser, and its schedules for a known and for an estimated trajectory."""
 
@@ -116,6 +125,14 @@ def fine_detail(image: Tensor) -> Tensor:
     """
     kernel = image.new_tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
     return F.conv2d(image[:, None], kernel[None, None])[:, 0]
+
+
+def one_sided(residual: Tensor, saturated: Tensor) -> Tensor:
+    """What is observed less what is predicted, where `saturated` only if that is too dark.
+
+    Above the clipping level any value is right.
+    """
+    return torch.where(saturated, residual.clamp_min(0), residual)
 
 
 def extend(image: Tensor, margin: int) -> Tensor:
@@ -188,6 +205,7 @@ def restore_steps(
     blind: bool = False,
     preview: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
+    operator: Callable[[Trajectory, torch.device, torch.dtype], Blur] = MotionBlur,
 ) -> Steps[Tensor]:
     """Restore (C, H, W) in [0, 1] given the trajectory, with a pause every fraction of a second.
 
@@ -209,6 +227,8 @@ def restore_steps(
     bounds : tuple of float
         Least and largest value of the result: points that were smeared may be brighter than white,
         where white is not the end of the camera's range.
+    operator : callable
+        Makes the blur of a trajectory.
 
     Returns
     -------
@@ -228,11 +248,11 @@ def restore_steps(
     if isinstance(relative, Tensor):
         relative = extend(relative, margin)[None]
     larger = extended_trajectory(trajectory, margin)
-    blur = MotionBlur(larger, image.device, image.dtype)
+    blur = operator(larger, image.device, image.dtype)
     inverse = LocalInverse(larger, image.device)
     observed = extend(image, margin)
     mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
-    saturated = extend((image >= SATURATED).any(0, keepdim=True).to(image.dtype), margin) * mask
+    saturated = (observed >= SATURATED).any(0, keepdim=True) & (mask > 0)
     z = observed
     inner = slice(margin, -margin)
     yield Progress("restore", 0.0, "Restoring")
@@ -243,9 +263,7 @@ def restore_steps(
         reblurred = yield from announced(
             blur.parts(z[None]), "restore", start, start + 0.2 * part, label
         )
-        residual = (observed - reblurred[0]) * mask
-        # Above the clipping level any value is right: only a shortfall is a residual.
-        residual = torch.where(saturated > 0, residual.clamp_min(0), residual)
+        residual = one_sided((observed - reblurred[0]) * mask, saturated)
         u = z + (
             yield from announced(
                 inverse(residual, ridge), "restore", start + 0.2 * part, start + 0.5 * part, label

@@ -20,7 +20,7 @@ from torch.fft import irfft2, rfft2
 
 from ..fourier import power_spectrum, transfer_functions
 from .denoiser import Denoiser
-from .half_quadratic import SATURATED, Schedule
+from .half_quadratic import SATURATED, Schedule, one_sided
 
 # Schedules that suit a denoiser trained alone. With a motion that is not quite right, every
 # step adds to the ringing, so there are fewer.
@@ -74,7 +74,7 @@ class Splitting(nn.Module):
         for k, (level_factor, strength_factor) in enumerate(factors):
             level = first * (last / first) ** (k / max(len(factors) - 1, 1))
             residual = (observed - irfft2(transfer * rfft2(z), s=size)) * inside
-            residual = torch.where(saturated, residual.clamp_min(0), residual)
+            residual = one_sided(residual, saturated)
             ridge = self._start.strength * strength_factor * (last / level).square()
             spectrum = rfft2(residual) * transfer.conj() / (power + ridge)
             z = self.denoiser(z + irfft2(spectrum, s=size), level * level_factor)
