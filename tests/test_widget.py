@@ -724,9 +724,9 @@ def test_the_widget_gives_what_the_library_gives(qtbot, viewer, colour):
 def test_a_picture_that_nothing_makes_better_is_said_to_be_left_alone(qtbot, viewer, monkeypatch):
     from skimage import data
 
-    from napari_blur2seq.estimate import kernel_based
+    from napari_blur2seq.estimate import hypotheses
 
-    monkeypatch.setattr(kernel_based, "_LEAST_GAIN", float("inf"))
+    monkeypatch.setattr(hypotheses, "_LEAST_GAIN", float("inf"))
     sharp = data.coffee()[40:104, 180:244, 1]
     viewer.add_image(sharp, name="shot")
     widget = docked(viewer)

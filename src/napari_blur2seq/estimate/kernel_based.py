@@ -9,34 +9,30 @@
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the power spectrum again.
 4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
-   is not expected to make the picture better.
+   is not expected to make the picture better (`hypotheses`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..metrics import path_error
 from ..parallel import side_by_side
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty
-from .curve import MOST_COEFFICIENTS, fit, mean_order, to_trajectory, trace_kernel
-from .exact import EXACT_PIXELS, EXACT_WEIGHT, exact_cost_steps
-from .judge import Verdict
+from .curve import MOST_COEFFICIENTS, fit, trace_kernel
+from .exact import EXACT_PIXELS
+from .hypotheses import SHORT, Hypothesis, dense, exactly_steps, is_believed, judged_steps
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
 from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
-from .sample import verdict_steps
 from .spectrum import fit_to_spectrum, likelihood_parts
 from .uniform import MAX_SIZE, Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
@@ -56,46 +52,20 @@ _LOOKED_AT = 8
 _LONG = 32
 # Number of the first start that is not a kernel's.
 _READ = 100
-# Poses of a trajectory, more where its curve has more terms.
-DENSE = 64
-# Poses of trajectories that are compared.
-_COMPARED = 32
-# Extent in px of the shortest motion whose kernel is worth following point by point.
-_LEAST_TRACED = 8
 # The kernels of quadrants are found in a smaller picture than that of the whole, whose details
 # decide how sharp the result is.
 _QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
 # dB by which such a motion must be better than those without: it was sought by the judge.
 _ROLL_PRICE = 0.3
-# dB: what is expected to gain less is not worth the risk, unless another start found the same
-# motion, and the loss that is foretold is not larger.
-_LEAST_GAIN = 0.2
-_MOST_LOSS = 3.0
-# A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
-# by how much it must be better than others, and what it must promise, dB.
-_LONELY = 0.3
-_LONELY_PRICE = 1.0
-_LONELY_GAIN = 3.0
-# Less is enough, dB, if it is short beside the picture's shorter side, is to make nearly all of the
-# picture better, and makes its spectrum so much likelier, hundredths: smooth pictures gain up to 5.
-_CLEAR_GAIN, _SHORT, _LIKELIER = 1.8, 0.1, 6.0
-# Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
-# another start found the same.
-_TOO_LONG = 0.15
-# dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
-# well, the smoother one is nearer to the truth.
-_ROUGHNESS = 0.05
-# One that few others found may not make a tenth of the picture worse by more, dB.
-_MOST_LOW_LOSS = 1.0
-# dB for each other start that found the same motion, and at most: wrong ones seldom agree.
-_AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
 # as alike as it was taken for when the kernels were found.
 _WIDER = 0.3
-# Path error of another motion, as a share of that of no motion.
-_UNLIKE = 0.4
 _EDGE_WEIGHT = 2e-3
+_COMPARING = Progress("estimate", 1.0, "Comparing trajectories")
+
+# Curves and the numbers of the starts that found them.
+_Motions = list[tuple[int, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -120,59 +90,195 @@ class Estimate:
     candidates: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Hypothesis:
-    start: int
-    curve: Tensor
-    # The curve as the camera of its view sees it.
-    motion: Trajectory
-    verdict: Verdict
-    # What it was made from by a fit.
-    origin: _Hypothesis | None = None
-    # dB that it must be better by.
-    price: float = 0.0
-    # See `exact`.
-    exact_cost: float = 0.0
+def estimate_steps(
+    image: Tensor,
+    camera: Camera,
+    *,
+    focal_length_known: bool = True,
+    kernels: bool = True,
+    network: PictureNetwork | None = None,
+) -> Steps[Estimate]:
+    """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
 
-    @property
-    def score(self) -> float:
-        """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
-        return self.verdict.score - EXACT_WEIGHT * self.exact_cost
+    Parameters
+    ----------
+    image : Tensor
+    camera : Camera
+    focal_length_known : bool
+        Whether the lens may not be a longer one, whose blur is the same all over the picture.
+    kernels : bool
+        Whether blur kernels are estimated; needed without a network.
+    network : PictureNetwork, optional
+        Reads curves from the picture.
 
-    @cached_property
-    def compared(self) -> Trajectory:
-        """The motion in so few poses that it is compared with others."""
-        return self.motion.resample(_COMPARED)
+    Yields
+    ------
+    Progress
+        Events of the stage ``"estimate"``.
 
-    @cached_property
-    def unlike(self) -> float:
-        """Path error, px, of motions that have nothing to do with it."""
-        camera = self.motion.camera
-        still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
-        return _UNLIKE * path_error(self.compared, still)
+    Returns
+    -------
+    Estimate
+    """
+    search = _Search(image.cpu(), camera)
+    motions: _Motions = []
+    # The shares of the work are as measured.
+    if kernels:
+        motions += yield from within(search.kernel_steps(), 0, 0.38)
+    if network is not None:
+        motions += search.read(network)
+    yield from within(search.first_steps(motions), 0.38, 0.41)
+    if not focal_length_known:
+        yield from within(search.lens_steps(), 0.41, 0.46)
+    if kernels:
+        yield from within(search.quadrant_steps(), 0.46, 0.62)
+    done = 0.62 if kernels else 0.46
+    if kernels and search.view.varies:
+        yield from within(search.roll_steps(), done, 0.8)
+        done = 0.8
+    likely, fitted = yield from within(search.fit_steps(), done, 0.95)
+    return (yield from within(search.choice_steps(likely, fitted), 0.95, 1))
 
-    def is_like(self, other: _Hypothesis) -> bool:
-        return path_error(self.compared, other.compared) <= self.unlike
 
-    def agreement(self, others: list[_Hypothesis]) -> float:
-        """How many other starts found about the same motion.
+class _Search:
+    """The motions of one picture, as they are found, made finer, and compared.
 
-        Each counts for less, the more it differs. What was fitted has moved away from the others,
-        so that what it was made from counts, too.
-        """
-        found: dict[int, float] = {}
-        for other in others:
-            if other.start != self.start and self.unlike > 0:
-                near = 1 - path_error(self.compared, other.compared) / self.unlike
-                found[other.start] = max(near, found.get(other.start, 0.0))
-        whole = sum(found.values())
-        return whole if self.origin is None else max(whole, self.origin.agreement(others))
+    Parameters
+    ----------
+    image : Tensor
+        Shape (C, H, W).
+    camera : Camera
+        A longer lens may take its place.
 
+    Attributes
+    ----------
+    view : View
+        What motions are fitted to.
+    seen : View
+        What they are judged by.
+    found : list of Hypothesis
+        What there is before the fits.
+    """
 
-def _judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps[_Hypothesis]:
-    """A curve of a camera, judged by what is `seen`."""
-    motion = _dense(curve, camera)
-    return _Hypothesis(start, curve, motion, (yield from _verdict_steps(seen, motion)))
+    def __init__(self, image: Tensor, camera: Camera) -> None:
+        self._image, self._camera = image, camera
+        self.view = self.seen = View.of(image, camera, FINE_PIXELS)
+        self.found: list[Hypothesis] = []
+        self._kernels: list[Tensor] = []
+
+    def _small(self, pixels: int) -> View:
+        return View.of(self._image, self._camera, pixels)
+
+    def _judged_steps(self, motions: _Motions) -> Steps[list[Hypothesis]]:
+        works = [judged_steps(self.seen, self.view.camera, *motion) for motion in motions]
+        judging = side_by_side(works)
+        return (yield from within(judging, 0, 1, "estimate", "Judging trajectories"))
+
+    def _exactly_steps(self, hypotheses: list[Hypothesis]) -> Steps[list[Hypothesis]]:
+        small = self._small(EXACT_PIXELS)
+        return (yield from side_by_side([exactly_steps(small, h) for h in hypotheses]))
+
+    def kernel_steps(self) -> Steps[_Motions]:
+        """What the kernels of the whole picture show."""
+        works = [_whole_steps(self.view, start) for start in WHOLE_STARTS]
+        found = yield from side_by_side(works)
+        self._kernels = [kernel for kernel, _ in found]
+        return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
+
+    def read(self, network: PictureNetwork) -> _Motions:
+        """What a network reads from the picture."""
+        small, _ = reduced(self._image, FINE_PIXELS)
+        curves, _ = picture_curves(network, small, self.view.camera)
+        return [(_READ + i, curve) for i, curve in enumerate(curves)]
+
+    def first_steps(self, motions: _Motions) -> Steps[None]:
+        """Judge the first motions; how long they are decides what all are judged by."""
+        longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
+        pixels = self.view.grey.numel()
+        if longest > _LONG and pixels > EXACT_PIXELS:
+            self.seen = self._small(max(EXACT_PIXELS, int(pixels * (_LONG / longest) ** 2)))
+        self.found = yield from self._judged_steps(motions)
+
+    def lens_steps(self) -> Steps[None]:
+        """Take a longer lens if it explains the picture about as well."""
+        best = max(self.found, key=lambda h: h.verdict.score)
+        wide = self.view, self.seen
+        self.view, self.seen = (view.with_longer_lens() for view in wide)
+        (through,) = yield from within(self._judged_steps([(best.start, best.curve)]), 0, 0.2)
+        if through.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
+            self._camera = longer(self._camera)
+            again = [(h.start, h.curve) for h in self.found if h is not best]
+            self.found = [through, *(yield from within(self._judged_steps(again), 0.2, 1))]
+        else:
+            self.view, self.seen = wide
+
+    def quadrant_steps(self) -> Steps[None]:
+        """Add what the kernels of the quadrants show."""
+        small = self._small(_QUADRANT_PIXELS)
+        larger = self.view.camera.focal_length / small.camera.focal_length
+        curves = yield from within(_join_steps(small), 0, 0.8)
+        motions = [(len(WHOLE_STARTS) + i, curve * larger) for i, curve in enumerate(curves)]
+        self.found += yield from within(self._judged_steps(motions), 0.8, 1)
+
+    def roll_steps(self) -> Steps[None]:
+        """Add what the best kernel of the whole picture becomes if the camera rolls."""
+        of_whole = [h for h in self.found if h.start < len(WHOLE_STARTS)]
+        origin = max(of_whole, key=lambda h: h.standing(self.found))
+        yield replace(_COMPARING, fraction=0.0)
+        small, start = self._small(EXACT_PIXELS), origin.start
+        rolling = _roll_steps(small, self.view, self._kernels[start], WHOLE_STARTS[start])
+        motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
+        for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
+            self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
+
+    def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
+        """The likeliest motions, and what the best of them become when they are fitted."""
+        # Of the curves of one motion, those that agree most are the smoothest, not the best: which
+        # are looked into, the picture alone decides.
+        self.found.sort(key=lambda h: -h.standing([]))
+        likely = self.found[:_LOOKED_AT]
+        if self.view.varies:
+            likely = yield from within(self._exactly_steps(likely), 0, 0.3)
+            likely.sort(key=lambda h: -h.standing([]))
+        works = [_fitted_steps(self.view, self.seen, h) for h in likely[:_REFINED]]
+        fitted = yield from within(side_by_side(works), 0.3, 1)
+        return likely, fitted
+
+    def choice_steps(self, likely: list[Hypothesis], fitted: list[Hypothesis]) -> Steps[Estimate]:
+        """The best of all, and whether it is believed."""
+
+        def standing(hypothesis: Hypothesis) -> float:
+            return hypothesis.standing(self.found)
+
+        if self.view.varies:
+            hypotheses = [likely[0], *(yield from self._exactly_steps(fitted))]
+            leader = chosen = max(hypotheses, key=standing)
+        else:
+            # Where the judge sees as well, only motions that are nearly alike are told apart by the
+            # exact blur: it favours short ones where the blur is long.
+            leader = max([likely[0], *fitted], key=standing)
+            alike = [h for h in (*likely, *fitted) if h is leader or leader.is_like(h)]
+            hypotheses = yield from self._exactly_steps(alike)
+            yield _COMPARING
+            chosen = max(hypotheses, key=standing)
+        yield _COMPARING
+        still = Trajectory.zero(self.seen.camera.image_shape, 2, self.seen.camera.focal_length)
+        looking = likelihood_parts(self.seen, still)
+        at_rest = yield from announced(looking, "estimate", 1, 1, _COMPARING.message)
+        scale = self.view.camera.focal_length / self._camera.focal_length
+        shape = self._camera.image_shape
+        certainty, motion = chosen.certainty(self.found, at_rest, scale), chosen.motion
+        moves = is_believed(certainty, shape, scale)
+        # The best of motions alike is believed no sooner than the one that they are like.
+        if moves and motion is not leader.motion:
+            moves = is_believed(leader.certainty(self.found, at_rest, scale), shape, scale)
+        rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
+        trajectory = Trajectory.from_camera(rotations, self._camera)
+        candidates = [
+            {"extent_px": h.motion.extent / scale, "expected_gain_db": h.verdict.gain}
+            for h in hypotheses
+        ]
+        return Estimate(trajectory, moves, certainty, candidates)
 
 
 def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
@@ -183,40 +289,13 @@ def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]
     return kernel, curves
 
 
-def _fitted_steps(view: View, seen: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
+def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
     """What a hypothesis becomes when it is fitted to the regions and to the power spectrum."""
     curve = yield from within(_refine_steps(view, hypothesis.curve), 0, 0.6)
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
-    judging = _judged_steps(seen, view.camera, hypothesis.start, curve)
+    judging = judged_steps(seen, view.camera, hypothesis.start, curve)
     fitted = yield from within(judging, 0.9, 1)
     return replace(fitted, origin=hypothesis, price=hypothesis.price)
-
-
-def _verdict_steps(seen: View, motion: Trajectory) -> Steps[Verdict]:
-    motion = Trajectory.from_camera(motion.rotations, seen.camera)
-    if motion.extent > 0.6 * min(seen.grey.shape):
-        return Verdict(-math.inf, math.inf, 0.0, -math.inf)
-    return (yield from verdict_steps(seen, motion))
-
-
-def _seen(image: Tensor, camera: Camera, view: View, longest: float) -> View:
-    """What motions of at most so many px are judged by."""
-    pixels = view.grey.numel()
-    if longest <= _LONG or pixels <= EXACT_PIXELS:
-        return view
-    return View.of(image, camera, max(EXACT_PIXELS, int(pixels * (_LONG / longest) ** 2)))
-
-
-def _exactly_steps(small: View, hypothesis: _Hypothesis) -> Steps[_Hypothesis]:
-    """The same hypothesis with its exact cost."""
-    if math.isinf(hypothesis.verdict.score):
-        return hypothesis
-    cost = yield from exact_cost_steps(small, hypothesis.motion)
-    return replace(hypothesis, exact_cost=cost)
-
-
-def _dense(curve: Tensor, camera: Camera) -> Trajectory:
-    return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
 
 
 def _kernel_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
@@ -233,7 +312,7 @@ def _curves(kernel: Tensor, camera: Camera) -> list[Tensor]:
     # The network knows what motions look like, the trace keeps what this one is like: of a short
     # motion, that is mostly noise.
     curves = [network_curve(kernel)]
-    if _dense(curves[0], camera).extent >= _LEAST_TRACED:
+    if dense(curves[0], camera).extent >= SHORT:
         curves.append(trace_kernel(kernel))
     return curves
 
@@ -274,9 +353,9 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
         hypotheses = []
         for curve in _curves(kernel, small.camera):
             rolled = with_roll(curve, slope)
-            hypotheses.append((yield from _judged_steps(small, small.camera, 0, rolled)))
+            hypotheses.append((yield from judged_steps(small, small.camera, 0, rolled)))
         better = max(hypotheses, key=lambda h: h.score)
-        return (yield from _exactly_steps(small, better)).score
+        return (yield from exactly_steps(small, better)).score
 
     smaller = small.camera.focal_length / view.camera.focal_length
     searching = search_steps(small, resized(kernel, smaller), start, judge)
@@ -293,10 +372,10 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
     """Curve fitted to what the regions of the picture show, from a first one."""
     curve = curve[:MOST_COEFFICIENTS]
-    first = _dense(curve, view.camera).extent
+    first = dense(curve, view.camera).extent
     for j in range(_REGION_ROUNDS):
         begin, halfway, end = ((j + k) / _REGION_ROUNDS for k in (0, 0.5, 1))
-        current = _dense(curve, view.camera)
+        current = dense(curve, view.camera)
         message = "Looking at the edges of the regions"
         parts = gather(view.grey, view.mask, current, _EDGE_WEIGHT / 1.2**j)
         evidence = yield from announced(parts, "estimate", begin, halfway, message)
@@ -304,7 +383,7 @@ def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
         fitting = fit(curve[None], evidence, view.camera, steps=100, rate=0.35, smoothness=0.1)
         fitted, _ = yield from announced(fitting, "estimate", halfway, end, message)
         # Regions without texture hold nothing back; a motion twice as long is not finer.
-        if _dense(fitted[0], view.camera).extent > 2 * first + 4:
+        if dense(fitted[0], view.camera).extent > 2 * first + 4:
             break
         curve = fitted[0]
     return curve
@@ -313,176 +392,3 @@ def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:
 def _fit_steps(view: View, curve: Tensor) -> Steps[Tensor]:
     fitting = fit_to_spectrum(view, curve)
     return (yield from announced(fitting, "estimate", 0, 1, "Fitting to the power spectrum"))
-
-
-def estimate_steps(
-    image: Tensor,
-    camera: Camera,
-    *,
-    focal_length_known: bool = True,
-    kernels: bool = True,
-    network: PictureNetwork | None = None,
-) -> Steps[Estimate]:
-    """Estimate the trajectory of a picture (C, H, W) in [0, 1]; see the module's text.
-
-    Parameters
-    ----------
-    image : Tensor
-    camera : Camera
-    focal_length_known : bool
-        Whether the lens may not be a longer one, whose blur is the same all over the picture.
-    kernels : bool
-        Whether blur kernels are estimated; needed without a network.
-    network : PictureNetwork, optional
-        Reads curves from the picture.
-
-    Yields
-    ------
-    Progress
-        Events of the stage ``"estimate"``.
-
-    Returns
-    -------
-    Estimate
-    """
-    image = image.cpu()
-    view = View.of(image, camera, FINE_PIXELS)
-
-    def judged(
-        motions: list[tuple[int, Tensor]], begin: float, end: float
-    ) -> Steps[list[_Hypothesis]]:
-        works = [_judged_steps(seen, view.camera, start, curve) for start, curve in motions]
-        judging = side_by_side(works)
-        return (yield from within(judging, begin, end, "estimate", "Judging trajectories"))
-
-    def exactly(
-        hypotheses: list[_Hypothesis], begin: float, end: float
-    ) -> Steps[list[_Hypothesis]]:
-        looking = side_by_side([_exactly_steps(reduced_view, h) for h in hypotheses])
-        return (yield from within(looking, begin, end))
-
-    # The shares of the work are as measured.
-    motions: list[tuple[int, Tensor]] = []
-    whole: list[Tensor] = []
-    if kernels:
-        works = [_whole_steps(view, start) for start in WHOLE_STARTS]
-        for i, (kernel, curves) in enumerate((yield from within(side_by_side(works), 0, 0.38))):
-            whole.append(kernel)
-            motions += [(i, curve) for curve in curves]
-    if network is not None:
-        read, _ = picture_curves(network, reduced(image, FINE_PIXELS)[0], view.camera)
-        motions += [(_READ + i, curve) for i, curve in enumerate(read)]
-    longest = max(_dense(curve, view.camera).extent for _, curve in motions)
-    seen = _seen(image, camera, view, longest)
-    found = yield from judged(motions, 0.38, 0.41)
-    if not focal_length_known:
-        best = max(found, key=lambda h: h.verdict.score)
-        wide = view, seen
-        view, seen = view.with_longer_lens(), seen.with_longer_lens()
-        (through,) = yield from judged([(best.start, best.curve)], 0.41, 0.42)
-        if through.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
-            camera = longer(camera)
-            again = [(h.start, h.curve) for h in found if h is not best]
-            found = [through, *(yield from judged(again, 0.42, 0.46))]
-        else:
-            view, seen = wide
-    if kernels:
-        small = View.of(image, camera, _QUADRANT_PIXELS)
-        larger = view.camera.focal_length / small.camera.focal_length
-        joining = yield from within(_join_steps(small), 0.46, 0.59)
-        motions = [(len(WHOLE_STARTS) + i, curve * larger) for i, curve in enumerate(joining)]
-        found += yield from judged(motions, 0.59, 0.62)
-
-    def standing(hypothesis: _Hypothesis, others: list[_Hypothesis]) -> float:
-        agreement = hypothesis.agreement(others)
-        long = hypothesis.motion.extent >= _LEAST_TRACED
-        bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
-        if long and agreement < _LONELY:
-            bonus = -_LONELY_PRICE
-        return (
-            hypothesis.score + bonus - hypothesis.price - _ROUGHNESS * mean_order(hypothesis.curve)
-        )
-
-    reduced_view = View.of(image, camera, EXACT_PIXELS)
-    if kernels and view.varies:
-        of_whole = [h for h in found if h.start < len(WHOLE_STARTS)]
-        origin = max(of_whole, key=lambda h: standing(h, found))
-        yield Progress("estimate", 0.62, "Comparing trajectories")
-        rolling = _roll_steps(reduced_view, view, whole[origin.start], WHOLE_STARTS[origin.start])
-        motions = [(origin.start, c) for c in (yield from within(rolling, 0.62, 0.77))]
-        for rolled in (yield from judged(motions, 0.77, 0.8)):
-            found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
-    # Of the curves of one motion, those that agree most are the smoothest, not the best: which are
-    # looked into, the picture alone decides.
-    found.sort(key=lambda h: -standing(h, []))
-    likely = found[:_LOOKED_AT]
-    if view.varies:
-        likely = yield from exactly(likely, 0.8, 0.85)
-        likely.sort(key=lambda h: -standing(h, []))
-    fitting = side_by_side([_fitted_steps(view, seen, h) for h in likely[:_REFINED]])
-    fitted = yield from within(fitting, 0.85, 0.95)
-    if view.varies:
-        hypotheses = [likely[0], *(yield from exactly(fitted, 0.95, 1))]
-        leader = chosen = max(hypotheses, key=lambda h: standing(h, found))
-    else:
-        # Where the judge sees as well, only motions that are nearly alike are told apart by the
-        # exact blur: it favours short ones where the blur is long.
-        leader = max([likely[0], *fitted], key=lambda h: standing(h, found))
-        hypotheses = [h for h in (*likely, *fitted) if h is leader or leader.is_like(h)]
-        hypotheses = yield from exactly(hypotheses, 0.95, 1)
-        yield Progress("estimate", 1.0, "Comparing trajectories")
-        chosen = max(hypotheses, key=lambda h: standing(h, found))
-    yield Progress("estimate", 1.0, "Comparing trajectories")
-    still = Trajectory.zero(seen.camera.image_shape, 2, seen.camera.focal_length)
-    looking = likelihood_parts(seen, still)
-    at_rest = yield from announced(looking, "estimate", 1, 1, "Comparing trajectories")
-    factor = view.camera.focal_length / camera.focal_length
-
-    def certainty_of(hypothesis: _Hypothesis) -> Certainty:
-        motion, verdict = hypothesis.motion, hypothesis.verdict
-        # The same motion found in another way.
-        others = [path_error(motion, h.motion) for h in found if h.start != hypothesis.start]
-        return Certainty(
-            extent=motion.extent / factor,
-            spread=min(others, default=motion.extent) / factor,
-            agreement=hypothesis.agreement(found),
-            expected_gain=verdict.gain,
-            low_gain=verdict.low_gain,
-            likelihood_gain=verdict.likelihood - at_rest,
-        )
-
-    def believed(certainty: Certainty) -> bool:
-        least = _least_gain(certainty, camera, factor)
-        return certainty.extent > 0 and certainty.expected_gain > least
-
-    candidates = [
-        {
-            "extent_px": h.motion.extent / factor,
-            "expected_gain_db": h.verdict.gain,
-        }
-        for h in hypotheses
-    ]
-    certainty, motion = certainty_of(chosen), chosen.motion
-    # The best of motions alike is believed no sooner than the one that they are like.
-    moves = believed(certainty) and (motion is leader.motion or believed(certainty_of(leader)))
-    rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
-    trajectory = Trajectory.from_camera(rotations, camera)
-    return Estimate(trajectory, moves, certainty, candidates)
-
-
-def _least_gain(certainty: Certainty, camera: Camera, factor: float) -> float:
-    """What the judge must expect of a motion for it to be believed, dB."""
-    # In a picture that is sharp already, all find the same short one.
-    if certainty.extent * factor < _LEAST_TRACED:
-        return _LEAST_GAIN
-    if certainty.confirmed:
-        return -_MOST_LOSS
-    if certainty.extent > _TOO_LONG * min(camera.image_shape):
-        return math.inf
-    if certainty.agreement < _LONELY:
-        short = certainty.extent <= _SHORT * min(camera.image_shape)
-        clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
-        return _CLEAR_GAIN if short and clear else _LONELY_GAIN
-    if certainty.low_gain < -_MOST_LOW_LOSS:
-        return _LONELY_GAIN
-    return _LEAST_GAIN
