@@ -1,0 +1,204 @@
+"""Motions that may be the true one: what each is worth, and whether the best is believed.
+
+What the picture says of one motion is its score. Beside it counts what is known before: wrong
+motions seldom agree with each other, smooth ones are likelier than rough ones, and what is long
+and found once is often chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from ..camera import Camera
+from ..metrics import path_error
+from ..progress import Steps
+from ..trajectory import Trajectory
+from .certainty import Certainty
+from .curve import mean_order, to_trajectory
+from .exact import EXACT_WEIGHT, exact_cost_steps
+from .judge import Verdict
+from .sample import verdict_steps
+from .view import View
+
+# Poses of a trajectory, more where its curve has more terms.
+DENSE = 64
+# Poses of trajectories that are compared.
+_COMPARED = 32
+# Extent in px below which a motion is short: all find the same one in a picture that is sharp
+# already, and what its kernel shows beyond a smooth curve is mostly noise.
+SHORT = 8
+# Path error of another motion, as a share of that of no motion.
+_UNLIKE = 0.4
+# dB for each other start that found the same motion, and at most: wrong ones seldom agree.
+_AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
+# A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
+# by how much it must be better than others, and what it must promise, dB.
+_LONELY = 0.3
+_LONELY_PRICE = 1.0
+_LONELY_GAIN = 3.0
+# Less is enough, dB, if it is short beside the picture's shorter side, is to make nearly all of the
+# picture better, and makes its spectrum so much likelier, hundredths: smooth pictures gain up to 5.
+_CLEAR_GAIN, _CLEAR_EXTENT, _LIKELIER = 1.8, 0.1, 6.0
+# Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
+# another start found the same.
+_TOO_LONG = 0.15
+# dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
+# well, the smoother one is nearer to the truth.
+_ROUGHNESS = 0.05
+# dB: what is expected to gain less is not worth the risk, unless another start found the same
+# motion, and the loss that is foretold is not larger.
+_LEAST_GAIN = 0.2
+_MOST_LOSS = 3.0
+# One that few others found may not make a tenth of the picture worse by more, dB.
+_MOST_LOW_LOSS = 1.0
+# Of the picture's shorter side.
+_LONGEST = 0.6
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A motion and what the picture says of it.
+
+    Attributes
+    ----------
+    start : int
+        What found it: those of different starts are independent of each other.
+    curve : Tensor
+        Cosine coefficients, px, shape (K, 3).
+    motion : Trajectory
+        The curve as the camera of its view sees it.
+    verdict : Verdict
+        Of the judge.
+    origin : Hypothesis, optional
+        What it was made from by a fit.
+    price : float
+        dB that it must be better by.
+    exact_cost : float
+        See `exact`; 0 where it was not looked at.
+    """
+
+    start: int
+    curve: Tensor
+    motion: Trajectory
+    verdict: Verdict
+    origin: Hypothesis | None = None
+    price: float = 0.0
+    exact_cost: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
+        return self.verdict.score - EXACT_WEIGHT * self.exact_cost
+
+    @cached_property
+    def compared(self) -> Trajectory:
+        """The motion in so few poses that it is compared with others."""
+        return self.motion.resample(_COMPARED)
+
+    @cached_property
+    def unlike(self) -> float:
+        """Path error, px, of motions that have nothing to do with it."""
+        camera = self.motion.camera
+        still = Trajectory.zero(camera.image_shape, _COMPARED, camera.focal_length)
+        return _UNLIKE * path_error(self.compared, still)
+
+    def is_like(self, other: Hypothesis) -> bool:
+        """Whether both are about the same motion."""
+        return path_error(self.compared, other.compared) <= self.unlike
+
+    def agreement(self, others: Sequence[Hypothesis]) -> float:
+        """How many other starts found about the same motion.
+
+        Each counts for less, the more it differs. What was fitted has moved away from the others,
+        so that what it was made from counts, too.
+        """
+        found: dict[int, float] = {}
+        for other in others:
+            if other.start != self.start and self.unlike > 0:
+                near = 1 - path_error(self.compared, other.compared) / self.unlike
+                found[other.start] = max(near, found.get(other.start, 0.0))
+        whole = sum(found.values())
+        return whole if self.origin is None else max(whole, self.origin.agreement(others))
+
+    def standing(self, others: Sequence[Hypothesis]) -> float:
+        """Score, dB, with what is known beside the picture."""
+        agreement = self.agreement(others)
+        bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
+        if self.motion.extent >= SHORT and agreement < _LONELY:
+            bonus = -_LONELY_PRICE
+        return self.score + bonus - self.price - _ROUGHNESS * mean_order(self.curve)
+
+    def certainty(self, others: Sequence[Hypothesis], at_rest: float, scale: float) -> Certainty:
+        """What speaks for it.
+
+        Parameters
+        ----------
+        others : sequence of Hypothesis
+        at_rest : float
+            Likelihood of the power spectrum if nothing moves.
+        scale : float
+            Px of its view in one px of the picture.
+        """
+        apart = [path_error(self.motion, h.motion) for h in others if h.start != self.start]
+        return Certainty(
+            extent=self.motion.extent / scale,
+            spread=min(apart, default=self.motion.extent) / scale,
+            agreement=self.agreement(others),
+            expected_gain=self.verdict.gain,
+            low_gain=self.verdict.low_gain,
+            likelihood_gain=self.verdict.likelihood - at_rest,
+        )
+
+
+def is_believed(certainty: Certainty, image_shape: tuple[int, int], scale: float) -> bool:
+    """Whether the picture is likely to become better by a motion; `scale` as for `certainty`."""
+    return certainty.extent > 0 and certainty.expected_gain > _least_gain(
+        certainty, min(image_shape), scale
+    )
+
+
+def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
+    """What the judge must expect of a motion for it to be believed, dB."""
+    # In a picture that is sharp already, all find the same short one.
+    if certainty.extent * scale < SHORT:
+        return _LEAST_GAIN
+    if certainty.confirmed:
+        return -_MOST_LOSS
+    if certainty.extent > _TOO_LONG * side:
+        return math.inf
+    if certainty.agreement < _LONELY:
+        short = certainty.extent <= _CLEAR_EXTENT * side
+        clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
+        return _CLEAR_GAIN if short and clear else _LONELY_GAIN
+    if certainty.low_gain < -_MOST_LOW_LOSS:
+        return _LONELY_GAIN
+    return _LEAST_GAIN
+
+
+def dense(curve: Tensor, camera: Camera) -> Trajectory:
+    """The trajectory of a curve, in poses enough for all its terms."""
+    return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
+
+
+def judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps[Hypothesis]:
+    """A curve of a camera, judged by what is `seen`."""
+    motion = dense(curve, camera)
+    as_seen = Trajectory.from_camera(motion.rotations, seen.camera)
+    if as_seen.extent > _LONGEST * min(seen.grey.shape):
+        verdict = Verdict(-math.inf, math.inf, 0.0, -math.inf)
+    else:
+        verdict = yield from verdict_steps(seen, as_seen)
+    return Hypothesis(start, curve, motion, verdict)
+
+
+def exactly_steps(small: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
+    """The same hypothesis with its exact cost."""
+    if math.isinf(hypothesis.verdict.score):
+        return hypothesis
+    cost = yield from exact_cost_steps(small, hypothesis.motion)
+    return replace(hypothesis, exact_cost=cost)
