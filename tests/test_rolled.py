@@ -12,6 +12,7 @@ from napari_blur2seq import shake
 from napari_blur2seq.estimate import rolled
 from napari_blur2seq.estimate.curve import to_trajectory
 from napari_blur2seq.estimate.exact import exact_cost_steps
+from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
@@ -121,6 +122,17 @@ def test_a_small_picture_has_a_small_kernel():
     found = finish(rolled_kernel(View.of(image, camera, 10**6), line, SLOPE, START))
     assert found.shape[0] == found.shape[1] <= 17
     assert float(found.sum()) == pytest.approx(1)
+
+
+def test_the_share_of_the_work_that_is_done_never_falls(rolling, monkeypatch):
+    monkeypatch.setattr(rolled, "_MOST_TRIALS", 11)
+    _, view, _ = rolling
+    part = view.part(slice(60, 180), slice(90, 210))
+    events = []
+    run(estimate_steps(part.grey[None], part.camera), events.append)
+    assert "Searching for the roll of the camera" in {event.message for event in events}
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(fractions)
 
 
 def test_the_exact_cost_is_least_for_the_true_motion(rolling):

@@ -351,11 +351,11 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
 
     def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
         hypotheses = []
-        for curve in _curves(kernel, small.camera):
-            rolled = with_roll(curve, slope)
-            hypotheses.append((yield from judged_steps(small, small.camera, 0, rolled)))
+        for i, curve in enumerate(_curves(kernel, small.camera)):
+            judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
+            hypotheses.append((yield from within(judging, 0.25 * i, 0.25 * (i + 1))))
         better = max(hypotheses, key=lambda h: h.score)
-        return (yield from exactly_steps(small, better)).score
+        return (yield from within(exactly_steps(small, better), 0.5, 1)).score
 
     smaller = small.camera.focal_length / view.camera.focal_length
     searching = search_steps(small, resized(kernel, smaller), start, judge)
