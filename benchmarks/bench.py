@@ -266,7 +266,9 @@ def tolerance(data: Path, count: int | None, priors: list[str]) -> None:
             row = []
             for prior in loaded:
                 with torch.no_grad():
-                    steps = restore_steps(picture, motion, prior, blind=px > 0)
+                    steps = restore_steps(
+                        picture, motion, prior, trust="doubted" if px else "known"
+                    )
                     restored = run(steps).permute(1, 2, 0).numpy()
                 row.append(b2s.metrics.aligned_scores(restored, sharp / 255.0).psnr)
             scores.append(row)

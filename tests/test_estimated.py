@@ -52,7 +52,7 @@ def psnr(restored, sharp):
 def both_ways(blurry, motion, prior):
     """Restored cautiously, with trust, and by what explains the picture."""
     cautious, trusting = (
-        run(restore_steps(blurry, motion, prior, blind=blind)) for blind in (True, False)
+        run(restore_steps(blurry, motion, prior, trust=trust)) for trust in ("doubted", "trusted")
     )
     return cautious, trusting, run(restore_estimated_steps(blurry, motion, prior))
 
@@ -72,7 +72,7 @@ def test_the_result_lies_between_the_two(blurry, motion, prior):
 
 def test_what_nothing_confirms_is_not_trusted(blurry, motion, prior):
     chosen = run(restore_estimated_steps(blurry, motion, prior, confirmed=False))
-    torch.testing.assert_close(chosen, run(restore_steps(blurry, motion, prior, blind=True)))
+    torch.testing.assert_close(chosen, run(restore_steps(blurry, motion, prior, trust="doubted")))
 
 
 def test_trust_is_local(sharp, motion):

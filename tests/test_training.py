@@ -268,7 +268,7 @@ def test_unrolled_steps_are_those_of_the_restoration() -> None:
     network = load_restoration(torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for part in (network.known, network.blind):
+        for part in network.parts().values():
             part.factors += 0.02 * torch.randn(part.factors.shape, generator=generator)
     source = Synthesis(
         [torch.from_numpy(astronaut()[::2, ::2].transpose(2, 0, 1).copy())],
@@ -288,10 +288,10 @@ def test_unrolled_steps_are_those_of_the_restoration() -> None:
     assert 4 < trajectory.extent < 20.1
     blurry = pairs.blurry[one]
     kernel = torch.from_numpy(local_kernels(trajectory, [(x, y)]))
-    for blind in (False, True):
+    for trust in network.parts():
         sigma = torch.tensor([0.02])
-        ours = network(blurry[None], kernel, sigma, blind=blind, margin=24)[0]
-        steps = restore_steps(blurry, trajectory, LearnedPrior(network), noise=0.02, blind=blind)
+        ours = network(blurry[None], kernel, sigma, trust=trust, margin=24)[0]
+        steps = restore_steps(blurry, trajectory, LearnedPrior(network), noise=0.02, trust=trust)
         theirs = run(steps)
         inner = (slice(None), slice(8, -8), slice(8, -8))
         difference = (ours.clamp(0, 1) - theirs)[inner].abs().mean()
@@ -328,22 +328,22 @@ def test_a_shift_is_found_and_undone() -> None:
 
 
 def test_restoration_learns_from_pairs(pictures: Path, recording: Path, tmp_path: Path) -> None:
-    """Both denoisers change once their stage has come, the other one does not before."""
+    """What serves known motions and what serves doubted ones learns; the rest stays."""
     task = make_task("restoration", images=pictures, recordings=[recording])
     assert isinstance(task, RestorationTask)
     task._batch, task._patch, task._scored = 1, 64, 1
     network = task.network()
     fill(network, weights_to_start("restoration", "shipped"), "restoration")
     task.begin((0, 0), torch.device("cpu"))
-    task.loss(network, 0.0).backward()
-    assert network.known.factors.grad is not None
-    assert network.blind.factors.grad is None
-    while network.blind.factors.grad is None:
-        task.loss(network, 1.0).backward()
-    assert network.blind.factors.grad.abs().max() > 0
+    while network.known.factors.grad is None or network.doubted.factors.grad is None:
+        task.loss(network, 0.0).backward()
+    assert network.known.factors.grad.abs().max() > 0
+    assert network.doubted.factors.grad.abs().max() > 0
+    assert network.trusted.factors.grad is None
     path = write_weights(tmp_path / "whole.safetensors", network)
     again = load_restoration(torch.device("cpu"), path)
-    assert again.blind.schedule().iterations == network.blind.schedule().iterations
+    for trust, part in network.parts().items():
+        assert again.parts()[trust].schedule().iterations == part.schedule().iterations
     denoiser = weights_to_start("denoiser", str(path))
     assert set(denoiser) == set(network.known.denoiser.state_dict())
 

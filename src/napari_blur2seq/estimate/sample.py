@@ -144,7 +144,7 @@ class Sample:
         transfer = transfer_functions(kernels, self._size)[:, None]
         power = power_spectrum(transfer)
         last = 2 * self._assumed
-        first = max(self._prior.known.first_sigma, last)
+        first = max(self._prior.schedules["known"].first_sigma, last)
         observed, inside = self._observed[index], self._inside[index]
         saturated = self._saturated[index]
         picture = observed

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # Of the denoiser's weights in a file of the restoration.
-_DENOISER = "known.denoiser."
+_DENOISER = "trusted.denoiser."
 
 
 class WeightsError(Blur2SeqError):
@@ -124,12 +124,12 @@ def restoration_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     """Weights of the unrolled restoration from its own or from those of a denoiser alone."""
     import torch
 
-    from ..restoration.unrolled import BLIND, KNOWN
+    from ..restoration.unrolled import START
 
     if any(key.startswith(_DENOISER) for key in state):
         return dict(state)
     whole: dict[str, torch.Tensor] = {}
-    for part, start in (("known", KNOWN), ("blind", BLIND)):
+    for part, start in START.items():
         whole |= {f"{part}.denoiser.{key}": value for key, value in state.items()}
         whole[f"{part}.factors"] = torch.zeros(start.iterations, 2)
     return whole
@@ -174,12 +174,11 @@ def load_restoration(
     """
     import torch
 
-    from ..restoration.unrolled import UnrolledRestoration
+    from ..restoration.unrolled import START, UnrolledRestoration
 
     state = restoration_state(load_state("restoration") if path is None else read_weights(path))
     none = torch.zeros(1, 2)
-    known, blind = (len(state.get(f"{part}.factors", none)) for part in ("known", "blind"))
-    network = UnrolledRestoration(known, blind)
+    network = UnrolledRestoration(*(len(state.get(f"{part}.factors", none)) for part in START))
     fill(network, state, "restoration")
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

@@ -27,6 +27,7 @@ from .half_quadratic import (
     LEAST_SIGMA,
     SATURATED,
     Prior,
+    Trust,
     estimate_noise,
     one_sided,
     reach_at_corners,
@@ -75,7 +76,13 @@ def restore_estimated_steps(
     if not confirmed:
         return (
             yield from restore_steps(
-                image, trajectory, prior, noise=noise, blind=True, preview=preview, bounds=bounds
+                image,
+                trajectory,
+                prior,
+                noise=noise,
+                trust="doubted",
+                preview=preview,
+                bounds=bounds,
             )
         )
     if noise is None:
@@ -85,9 +92,13 @@ def restore_estimated_steps(
     border = reach_at_corners(trajectory)
     restored, left = [], []
     # Once is enough to show how a picture becomes sharp.
-    for begin, end, blind, shown in ((0.0, 0.35, True, preview), (0.4, 0.95, False, False)):
+    ways: tuple[tuple[float, float, Trust, bool], ...] = (
+        (0.0, 0.35, "doubted", preview),
+        (0.4, 0.95, "trusted", False),
+    )
+    for begin, end, trust, shown in ways:
         restoring = restore_steps(
-            image, trajectory, prior, noise=noise, blind=blind, preview=shown, bounds=bounds
+            image, trajectory, prior, noise=noise, trust=trust, preview=shown, bounds=bounds
         )
         picture = yield from within(restoring, begin, end)
         blurring = blur.parts(picture[None])

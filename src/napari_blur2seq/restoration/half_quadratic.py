@@ -19,9 +19,9 @@ non-uniform camera shake*, ICCV 2011, for the tiles.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ from .tiles import Tiling
 
 if TYPE_CHECKING:
     from .photon_noise import PhotonNoise
+
+# How far a trajectory is relied on: it is known, an estimate that is trusted, or one that is not.
+Trust = Literal["known", "trusted", "doubted"]
 
 SATURATED = 0.985
 LEAST_SIGMA = 1.5 / 255
@@ -93,15 +96,19 @@ class Blur(Protocol):
 
 
 class Prior(Protocol):
-    """A denoiser, and its schedules for a known and for an estimated trajectory."""
+    """A denoiser, and its schedules for trajectories that are relied on more or less."""
 
-    known: Schedule
-    blind: Schedule
+    @property
+    def schedules(self) -> Mapping[Trust, Schedule]:
+        """The steps for each kind."""
+        ...
 
-    def __call__(self, image: Tensor, sigma: float | Tensor, blind: bool = False) -> Parts[Tensor]:
+    def __call__(
+        self, image: Tensor, sigma: float | Tensor, trust: Trust = "known"
+    ) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W).
 
-        If `blind`, of an estimated trajectory's errors, too.
+        If the trajectory is doubted, of what its errors leave behind, too.
         """
         ...
 
@@ -202,7 +209,7 @@ def restore_steps(
     prior: Prior,
     *,
     noise: float | PhotonNoise | None = None,
-    blind: bool = False,
+    trust: Trust = "known",
     preview: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     operator: Callable[[Trajectory, torch.device, torch.dtype], Blur] = MotionBlur,
@@ -220,8 +227,9 @@ def restore_steps(
     noise : float or PhotonNoise, optional
         Standard deviation of the noise; estimated when not given. Of photon noise, the denoiser is
         told how strong it is at each place; the data step takes its mean.
-    blind : bool
-        Whether the trajectory is an estimate, whose errors act like noise.
+    trust : str
+        How far the trajectory is relied on: it is ``"known"``, or an estimate that is
+        ``"trusted"`` or ``"doubted"``; errors of a doubted one are taken for noise.
     preview : bool
         Whether events carry the picture so far, reduced, shape (C, h, w).
     bounds : tuple of float
@@ -241,7 +249,7 @@ def restore_steps(
     elif not isinstance(noise, float | int):
         noise, relative = _noise_map(image, noise)
     sigma = max(noise, LEAST_SIGMA)
-    schedule = prior.blind if blind else prior.known
+    schedule = prior.schedules[trust]
     sigma *= schedule.noise_factor
     iterations = schedule.iterations
     margin = reach_at_corners(trajectory) + 4
@@ -270,7 +278,7 @@ def restore_steps(
             )
         )
         label = f"Restoring: denoising {k + 1} of {iterations}"
-        cleaned = prior(u[None], level * relative, blind)
+        cleaned = prior(u[None], level * relative, trust)
         z = (yield from announced(cleaned, "restore", start + 0.5 * part, start + part, label))[0]
         if preview:
             seen = preview_of(z[:, inner, inner], bounds)

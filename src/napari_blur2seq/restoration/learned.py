@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..progress import Parts
+from .half_quadratic import Trust
 from .tiles import filtered
 from .unrolled import UnrolledRestoration
 
@@ -27,11 +28,13 @@ class LearnedPrior:
 
     def __init__(self, network: UnrolledRestoration, tile: int | None = None) -> None:
         self._network, self._tile = network, tile or _TILE
-        self.known, self.blind = network.known.schedule(), network.blind.schedule()
+        self.schedules = {trust: part.schedule() for trust, part in network.parts().items()}
 
-    def __call__(self, image: Tensor, sigma: float | Tensor, blind: bool = False) -> Parts[Tensor]:
+    def __call__(
+        self, image: Tensor, sigma: float | Tensor, trust: Trust = "known"
+    ) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W); C is 1 or 3."""
-        denoiser = (self._network.blind if blind else self._network.known).denoiser
+        denoiser = self._network.parts()[trust].denoiser
 
         def denoise(block: Tensor, level: float | Tensor) -> Tensor:
             clean: Tensor = denoiser(block.expand(-1, 3, -1, -1), level)

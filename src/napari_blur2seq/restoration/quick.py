@@ -43,7 +43,7 @@ def quick_steps(
     prior = SparseGradientPrior(iterations=_ITERATIONS)
     level = noise_of(brightness, noise, noise_model)
     sharp = yield from restore_steps(
-        brightness, trajectory, prior, noise=level, blind=True, bounds=bounds
+        brightness, trajectory, prior, noise=level, trust="doubted", bounds=bounds
     )
     # Colours are seen less sharply than brightness.
     return (image + (sharp - brightness)).clamp(*bounds)

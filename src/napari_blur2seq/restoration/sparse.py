@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..fourier import differences, divergence, laplacian
 from ..progress import Parts
-from .half_quadratic import Schedule
+from .half_quadratic import Schedule, Trust
 from .tiles import filtered
 
 _TILE = 640
@@ -64,10 +64,17 @@ class SparseGradientPrior:
     ) -> None:
         self._tile = tile or _TILE
         self.weight, self.power, self.rounds = weight, power, rounds
-        self.known = Schedule(iterations, first_sigma=0.2)
-        self.blind = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
+        exact = Schedule(iterations, first_sigma=0.2)
+        smooth = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
+        self.schedules: dict[Trust, Schedule] = {
+            "known": exact,
+            "trusted": exact,
+            "doubted": smooth,
+        }
 
-    def __call__(self, image: Tensor, sigma: float | Tensor, blind: bool = False) -> Parts[Tensor]:
+    def __call__(
+        self, image: Tensor, sigma: float | Tensor, trust: Trust = "known"
+    ) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
         return filtered(image, sigma, self._tile, _MARGIN, self.denoise)
 

@@ -6,9 +6,10 @@ on the weight of the prior in the data step. In training, patches are small enou
 to be the same all over them, so that a data step is one Fourier transform there and back.
 (Zhang, Van Gool and Timofte, *Deep unfolding network for image super-resolution*, CVPR 2020.)
 
-A known and an estimated trajectory have a denoiser and steps of their own: what the errors of an
-estimate leave behind has to be taken away, and looks too much like what a true motion brings
-back for one network to do both.
+A trajectory that is known, an estimate that is trusted, and one that is doubted have a denoiser and
+steps each: what the errors of an estimate leave behind has to be taken away, and looks too much
+like what a true motion brings back for one network to do both. The trusted one's is that which
+was trained alone, on noise: it relies on the motion, but not on its being true to the last detail.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from torch.fft import irfft2, rfft2
 
 from ..fourier import power_spectrum, transfer_functions
 from .denoiser import Denoiser
-from .half_quadratic import SATURATED, Schedule, one_sided
+from .half_quadratic import SATURATED, Schedule, Trust, one_sided
 
 # Schedules that suit a denoiser trained alone. With a motion that is not quite right, every
 # step adds to the ringing, so there are fewer.
-KNOWN = Schedule(iterations=6, first_sigma=0.1, strength=0.3)
-BLIND = Schedule(iterations=4, first_sigma=0.05, strength=0.3)
+_EXACT = Schedule(iterations=6, first_sigma=0.1, strength=0.3)
+START: dict[Trust, Schedule] = {
+    "known": _EXACT,
+    "trusted": _EXACT,
+    "doubted": Schedule(iterations=4, first_sigma=0.05, strength=0.3),
+}
 # Adam moves every number by about the learning rate, whatever its size: weights of the
 # denoiser are small, logarithms of step sizes are not.
 _PACE = 20.0
@@ -89,16 +94,27 @@ class UnrolledRestoration(nn.Module):
 
     Parameters
     ----------
-    known, blind : int
-        Steps with a known and with an estimated trajectory.
+    known, trusted, doubted : int
+        Steps.
     """
 
-    def __init__(self, known: int = KNOWN.iterations, blind: int = BLIND.iterations) -> None:
+    def __init__(
+        self,
+        known: int = START["known"].iterations,
+        trusted: int = START["trusted"].iterations,
+        doubted: int = START["doubted"].iterations,
+    ) -> None:
         super().__init__()
-        self.known, self.blind = Splitting(KNOWN, known), Splitting(BLIND, blind)
+        self.known = Splitting(START["known"], known)
+        self.trusted = Splitting(START["trusted"], trusted)
+        self.doubted = Splitting(START["doubted"], doubted)
+
+    def parts(self) -> dict[Trust, Splitting]:
+        """What serves a trajectory of each kind."""
+        return {"known": self.known, "trusted": self.trusted, "doubted": self.doubted}
 
     def forward(
-        self, blurry: Tensor, kernels: Tensor, sigma: Tensor, *, blind: bool, margin: int
+        self, blurry: Tensor, kernels: Tensor, sigma: Tensor, *, trust: Trust, margin: int
     ) -> Tensor:
         """Restore a batch.
 
@@ -110,8 +126,8 @@ class UnrolledRestoration(nn.Module):
             Of sum 1, odd sides, shape (B, k, k).
         sigma : Tensor
             Standard deviation of the noise, shape (B,).
-        blind : bool
-            Whether the kernels are estimates.
+        trust : str
+            How far the kernels are relied on.
         margin : int
             How far beyond the patch the scene is restored, px: no less than the kernels reach.
 
@@ -120,6 +136,5 @@ class UnrolledRestoration(nn.Module):
         Tensor
             Shape (B, 3, H, W).
         """
-        splitting = self.blind if blind else self.known
-        result: Tensor = splitting(blurry, kernels, sigma, margin)
+        result: Tensor = self.parts()[trust](blurry, kernels, sigma, margin)
         return result

@@ -226,7 +226,7 @@ def quick_restoration(blurry: Tensor, kernels: Tensor, assumed: Tensor) -> tuple
     transfer = transfer_functions(kernels, (_FULL, _FULL))
     power = power_spectrum(transfer)
     prior = SparseGradientPrior(power=POWER, rounds=ROUNDS)
-    first = assumed.clamp_min(prior.known.first_sigma)
+    first = assumed.clamp_min(prior.schedules["known"].first_sigma)
     sides = (_FULL, _FULL)
     inside = torch.zeros(sides)
     inside[_INSIDE] = 1
