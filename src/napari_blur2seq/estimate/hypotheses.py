@@ -26,7 +26,7 @@ from .sample import verdict_steps
 from .view import View
 
 # Poses of a trajectory, more where its curve has more terms.
-DENSE = 64
+_DENSE = 64
 # Poses of trajectories that are compared.
 _COMPARED = 32
 # Extent in px below which a motion is short: all find the same one in a picture that is sharp
@@ -182,7 +182,7 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
 
 def dense(curve: Tensor, camera: Camera) -> Trajectory:
     """The trajectory of a curve, in poses enough for all its terms."""
-    return to_trajectory(curve, camera, max(DENSE, len(curve) + 1))
+    return to_trajectory(curve, camera, max(_DENSE, len(curve) + 1))
 
 
 def judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps[Hypothesis]:

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -174,9 +175,14 @@ class _Search:
         judging = side_by_side(works)
         return (yield from within(judging, 0, 1, "estimate", "Judging trajectories"))
 
+    @cached_property
+    def _exact_view(self) -> View:
+        """What the exact cost looks at; not asked for before the lens is chosen."""
+        return self._small(EXACT_PIXELS)
+
     def _exactly_steps(self, hypotheses: list[Hypothesis]) -> Steps[list[Hypothesis]]:
-        small = self._small(EXACT_PIXELS)
-        return (yield from side_by_side([exactly_steps(small, h) for h in hypotheses]))
+        works = [exactly_steps(self._exact_view, h) for h in hypotheses]
+        return (yield from side_by_side(works))
 
     def kernel_steps(self) -> Steps[_Motions]:
         """What the kernels of the whole picture show."""
@@ -225,8 +231,8 @@ class _Search:
         of_whole = [h for h in self.found if h.start < len(WHOLE_STARTS)]
         origin = max(of_whole, key=lambda h: h.standing(self.found))
         yield replace(_COMPARING, fraction=0.0)
-        small, start = self._small(EXACT_PIXELS), origin.start
-        rolling = _roll_steps(small, self.view, self._kernels[start], WHOLE_STARTS[start])
+        start, kernel = origin.start, self._kernels[origin.start]
+        rolling = _roll_steps(self._exact_view, self.view, kernel, WHOLE_STARTS[start])
         motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
         for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
             self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))

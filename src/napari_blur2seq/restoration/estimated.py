@@ -15,6 +15,8 @@ where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be av
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
@@ -73,20 +75,11 @@ def restore_estimated_steps(
     Tensor
         Shape (C, H, W).
     """
-    if not confirmed:
-        return (
-            yield from restore_steps(
-                image,
-                trajectory,
-                prior,
-                noise=noise,
-                trust="doubted",
-                preview=preview,
-                bounds=bounds,
-            )
-        )
     if noise is None:
         noise = estimate_noise(image)
+    restoring = partial(restore_steps, image, trajectory, prior, noise=noise, bounds=bounds)
+    if not confirmed:
+        return (yield from restoring(trust="doubted", preview=preview))
     level = noise if isinstance(noise, float | int) else noise.level(image)
     blur = MotionBlur(trajectory, image.device, image.dtype)
     border = reach_at_corners(trajectory)
@@ -97,10 +90,7 @@ def restore_estimated_steps(
         (0.4, 0.95, "trusted", False),
     )
     for begin, end, trust, shown in ways:
-        restoring = restore_steps(
-            image, trajectory, prior, noise=noise, trust=trust, preview=shown, bounds=bounds
-        )
-        picture = yield from within(restoring, begin, end)
+        picture = yield from within(restoring(trust=trust, preview=shown), begin, end)
         blurring = blur.parts(picture[None])
         again = yield from announced(blurring, "restore", end, end + 0.05, _MESSAGE)
         restored.append(picture)

@@ -147,11 +147,15 @@ def extend(image: Tensor, margin: int) -> Tensor:
     return F.pad(image[None], (margin,) * 4, mode="replicate")[0]
 
 
+def corners_of(image_shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """``(x, y)`` of the four outermost pixels."""
+    height, width = image_shape
+    return [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
+
+
 def reach_at_corners(trajectory: Trajectory) -> int:
     """Px that a corner is displaced at most: so far from the border, the scene is out of sight."""
-    height, width = trajectory.image_shape
-    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-    reach: float = np.abs(trajectory.paths(corners)).max()
+    reach: float = np.abs(trajectory.paths(corners_of(trajectory.image_shape))).max()
     return math.ceil(reach)
 
 

@@ -21,7 +21,7 @@ from ..fourier import fast_size, transfer_functions
 from ..motion_blur import local_kernels
 from ..progress import Parts
 from ..trajectory import Trajectory
-from .half_quadratic import reach_at_corners
+from .half_quadratic import corners_of, reach_at_corners
 from .tiles import Tiling
 
 # Px that the paths of neighbouring windows differ by, at most.
@@ -68,8 +68,8 @@ class LocalBlur:
 def _inner(trajectory: Trajectory) -> int:
     """Side of the inner part of the tiles, which overlap by 0.4 of it."""
     height, width = trajectory.image_shape
-    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
-    paths = trajectory.paths([*corners, ((width - 1) / 2, (height - 1) / 2)])
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    paths = trajectory.paths([*corners_of(trajectory.image_shape), middle])
     change: float = np.linalg.norm(paths[:, :4] - paths[:, 4:], axis=-1).max()
     # From the middle to a corner.
     step = _APART * math.hypot(height, width) / 2 / max(change, 1e-9)

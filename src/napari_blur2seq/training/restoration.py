@@ -133,21 +133,19 @@ class RestorationTask:
     def _pairs(
         self, images: Sequence[Tensor], motions: Motions, seed: int
     ) -> dict[Trust, Synthesis]:
-        return {trust: self._synthesis(images, motions, seed, trust) for trust in _PAIRS}
-
-    def _synthesis(
-        self, images: Sequence[Tensor], motions: Motions, seed: int, trust: Trust
-    ) -> Synthesis:
-        return Synthesis(
-            images,
-            motions,
-            size=self._patch,
-            poses=_POSES,
-            seed=seed,
-            most=_EXTENT,
-            uniform=True,
-            **_PAIRS[trust],
-        )
+        return {
+            trust: Synthesis(
+                images,
+                motions,
+                size=self._patch,
+                poses=_POSES,
+                seed=seed,
+                most=_EXTENT,
+                uniform=True,
+                **shares,
+            )
+            for trust, shares in _PAIRS.items()
+        }
 
     def loss(self, network: nn.Module, share: float) -> Tensor:
         """Logarithm of the squared error to the sharp patch, moved to where the restored lies."""
