@@ -25,7 +25,14 @@ from napari_blur2seq.estimate.sample import Sample, verdict_steps
 from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood_parts
 from napari_blur2seq.estimate.uniform import Start, cleaned, uniform_kernel
 from napari_blur2seq.estimate.view import View, grey_and_mask
-from napari_blur2seq.fourier import differences, divergence, fast_size, transfer_functions
+from napari_blur2seq.fourier import (
+    differences,
+    differences_into,
+    divergence,
+    divergence_into,
+    fast_size,
+    transfer_functions,
+)
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
 from napari_blur2seq.progress import finish, run
@@ -56,6 +63,16 @@ def test_divergence_is_the_adjoint_of_differences():
     u, a, b = torch.randn(3, 15, 22, dtype=torch.float64, generator=generator)
     dx, dy = differences(u)
     assert torch.allclose((dx * a + dy * b).sum(), (u * divergence(a, b)).sum())
+
+
+def test_differences_and_their_adjoint_in_place():
+    generator = torch.Generator().manual_seed(0)
+    u, a, b = torch.randn(3, 2, 15, 22, dtype=torch.float64, generator=generator)
+    found = torch.empty_like(u), torch.empty_like(u)
+    differences_into(found, u)
+    for expected, result in zip(differences(u), found, strict=True):
+        assert torch.equal(result, expected)
+    assert torch.allclose(divergence_into(torch.empty_like(u), a, b), divergence(a, b))
 
 
 def test_transfer_functions_convolve():

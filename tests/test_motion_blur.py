@@ -105,6 +105,21 @@ def test_mean_of_the_frames_is_the_blurry_image(dtype: torch.dtype) -> None:
         assert torch.equal(operator.frame(image, j), frames[j])
 
 
+def test_poses_that_stand_for_more_of_the_time() -> None:
+    """A pose of two thirds of the exposure is one that comes twice."""
+    twice = shaken((30, 45), n=3)
+    rotations = twice.rotations.copy()
+    rotations[1] = rotations[0]
+    twice = Trajectory.from_camera(rotations, twice.camera)
+    once = Trajectory.from_camera(rotations[1:], twice.camera)
+    expected = MotionBlur(twice, dtype=torch.float64)
+    operator = MotionBlur(once, dtype=torch.float64, weights=torch.tensor([2.0, 1.0]) / 3)
+    image = torch.rand(2, 3, 30, 45, dtype=torch.float64)
+    for method in ("__call__", "adjoint"):
+        of_three, of_two = (getattr(o, method)(image) for o in (expected, operator))
+        assert torch.allclose(of_two, of_three, atol=1e-7)
+
+
 def test_a_camera_at_rest_changes_nothing() -> None:
     image = torch.rand(2, 3, 37, 52)
     operator = MotionBlur(Trajectory.zero((37, 52)))

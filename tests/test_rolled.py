@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate import rolled
+from napari_blur2seq.estimate import exact, rolled
 from napari_blur2seq.estimate.curve import to_trajectory
 from napari_blur2seq.estimate.exact import exact_cost_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
@@ -90,25 +92,32 @@ def test_the_right_roll_gives_the_right_motion(rolling):
     assert none < wrong
 
 
-def test_the_search_goes_to_where_the_judge_points(rolling, monkeypatch):
+def test_the_search_goes_to_where_the_exact_cost_points(rolling, monkeypatch):
     """The kernels are left as they are here: only the way to a slope is of interest."""
     _, view, kernel = rolling
-    asked = []
+    judged, looked_at = [], []
 
     def unchanged(view, kernel, slope, start):
         yield 1.0
         return kernel
 
     def judge(kernel, slope):
-        asked.append(-float((slope - SLOPE).norm()))
-        return asked[-1]
+        """Ever better without roll: of a round, the half with less of it is looked at."""
+        judged.append(slope)
+        return SimpleNamespace(score=-float(slope.norm()), slope=slope)
+        yield
+
+    def exactly(hypothesis):
+        looked_at.append(-float((hypothesis.slope - SLOPE / 2).norm()))
+        return SimpleNamespace(score=looked_at[-1])
         yield
 
     monkeypatch.setattr(rolled, "rolled_kernel", unchanged)
     events = []
-    slope, _ = run(search_steps(view, kernel, START, judge), events.append)
-    assert -float((slope - SLOPE).norm()) == max(asked)
-    assert max(asked) > 0.5 * asked[0]
+    slope, _ = run(search_steps(view, kernel, START, judge, exactly), events.append)
+    assert -float((slope - SLOPE / 2).norm()) == max(looked_at)
+    assert max(looked_at) > 0.5 * looked_at[0]
+    assert len(judged) / 2 <= len(looked_at) < 0.7 * len(judged)
     assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert events[-1].fraction <= 1
 
@@ -147,6 +156,15 @@ def test_the_exact_cost_is_least_for_the_true_motion(rolling):
         assert {e.stage for e in events} == {"estimate"}
         assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert costs[0] == min(costs)
+
+
+def test_the_exact_cost_merges_poses_that_hardly_differ(rolling, monkeypatch):
+    motion, view, _ = rolling
+    merged = run(exact_cost_steps(view, motion))
+    operator = exact._merged(motion, torch.device("cpu"), torch.float32)
+    assert len(operator.trajectory) < len(motion) / 2
+    monkeypatch.setattr(exact, "_MERGED", 0.0)
+    assert run(exact_cost_steps(view, motion)) == pytest.approx(merged, abs=0.01)
 
 
 def test_the_exact_cost_does_not_depend_on_the_resolution_of_the_motion(rolling):

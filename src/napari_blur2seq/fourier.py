@@ -54,3 +54,22 @@ def differences(image: Tensor) -> tuple[Tensor, Tensor]:
 def divergence(dx: Tensor, dy: Tensor) -> Tensor:
     """The adjoint of `differences`: ``D^T (dx, dy)``."""
     return (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
+
+
+def differences_into(result: tuple[Tensor, Tensor], image: Tensor) -> None:
+    """`differences` into two tensors there are: several times as quick, and no gradients."""
+    for axis, difference in zip((-1, -2), result, strict=True):
+        inner = image.shape[axis] - 1
+        first, others = image.narrow(axis, 0, 1), image.narrow(axis, 1, inner)
+        torch.sub(others, image.narrow(axis, 0, inner), out=difference.narrow(axis, 0, inner))
+        torch.sub(first, image.narrow(axis, inner, 1), out=difference.narrow(axis, inner, 1))
+
+
+def divergence_into(result: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """`divergence` into a tensor there is: several times as quick, and no gradients."""
+    torch.add(dx, dy, out=result).neg_()
+    for axis, part in ((-1, dx), (-2, dy)):
+        inner = part.shape[axis] - 1
+        result.narrow(axis, 1, inner).add_(part.narrow(axis, 0, inner))
+        result.narrow(axis, 0, 1).add_(part.narrow(axis, inner, 1))
+    return result

@@ -112,15 +112,18 @@ def _axes(image: Tensor) -> tuple[Tensor, Tensor]:
     return y, x
 
 
-def _forward(image: Tensor, rows: Tensor, negated: bool = False) -> Tensor:
-    return finish(_forward_parts(image, rows, negated))
+def _forward(
+    image: Tensor, rows: Tensor, negated: bool = False, weights: Tensor | None = None
+) -> Tensor:
+    return finish(_forward_parts(image, rows, negated, weights))
 
 
-def _forward_parts(image: Tensor, rows: Tensor, negated: bool = False) -> Parts[Tensor]:
+def _forward_parts(
+    image: Tensor, rows: Tensor, negated: bool = False, weights: Tensor | None = None
+) -> Parts[Tensor]:
     height, width = image.shape[-2:]
     y, x = _axes(image)
     result = torch.zeros_like(image)
-    weight = 1.0 / rows.shape[0]
     chunk = _CHUNK_CPU if image.device.type == "cpu" else _CHUNK_GPU
     samples, pause = 0, _PAUSE
     for poses, band in _bands(rows.shape[0], height, width, image.device, chunk):
@@ -128,12 +131,15 @@ def _forward_parts(image: Tensor, rows: Tensor, negated: bool = False) -> Parts[
         if negated:
             grid = _mirrored(grid, y[band], x, height, width)
         for b in range(image.shape[0]):
-            result[b, :, band] += _sample(image[b : b + 1], grid).sum(0)
+            sampled = _sample(image[b : b + 1], grid)
+            if weights is not None:
+                sampled *= weights[poses, None, None, None]
+            result[b, :, band] += sampled.sum(0)
         samples += grid.shape[0] * grid.shape[1] * width
         if samples >= pause:
             pause += _PAUSE
             yield samples / (rows.shape[0] * height * width)
-    return result.mul_(weight)
+    return result if weights is not None else result.mul_(1.0 / rows.shape[0])
 
 
 def _backward(
@@ -143,10 +149,12 @@ def _backward(
     to_image: bool,
     to_rows: bool,
     negated: bool = False,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     height, width = image.shape[-2:]
     y, x = _axes(image)
-    weight = 1.0 / rows.shape[0]
+    if weights is None:
+        weights = rows.new_full((rows.shape[0],), 1 / rows.shape[0])
     image_gradient = torch.zeros_like(image) if to_image else None
     rows_gradient = torch.zeros_like(rows) if to_rows else None
     # Each block's gradient is as large as the image, so the blocks are large too.
@@ -156,7 +164,7 @@ def _backward(
         sampled = _mirrored(grid, y[band], x, height, width) if negated else grid
         for b in range(image.shape[0]):
             source = image[b : b + 1].expand(grid.shape[0], -1, -1, -1)
-            above = (gradient[b, :, band] * weight).expand(grid.shape[0], -1, -1, -1)
+            above = gradient[b, :, band] * weights[poses, None, None, None]
             by_image, by_grid = torch.ops.aten.grid_sampler_2d_backward(
                 above, source, sampled, 0, 2, True, [to_image, to_rows]
             )
@@ -278,6 +286,8 @@ class MotionBlur:
         Where the images lie.
     dtype : torch.dtype, optional
         float32 or float64.
+    weights : Tensor, optional
+        Shares of the exposure that the poses stand for, sum 1, shape (T,); equal by default.
 
     Examples
     --------
@@ -295,8 +305,11 @@ class MotionBlur:
         trajectory: Trajectory,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        *,
+        weights: Tensor | None = None,
     ) -> None:
         self.trajectory = trajectory
+        self._weights = None if weights is None else weights.to(dtype).to(device)
         # MPS has no float64: the few numbers of the homographies are made on the CPU.
         inverse = inverse_homographies(
             torch.tensor(trajectory.rotations), trajectory.focal_length, trajectory.principal_point
@@ -313,17 +326,17 @@ class MotionBlur:
     def __call__(self, image: Tensor) -> Tensor:
         """``A u``; image of shape (B, C, H, W)."""
         self._check(image)
-        return _forward(image, self._rows)
+        return _forward(image, self._rows, weights=self._weights)
 
     def parts(self, image: Tensor) -> Parts[Tensor]:
         """``A u`` with a pause every few hundred milliseconds, to stop or to report."""
         self._check(image)
-        return _forward_parts(image, self._rows)
+        return _forward_parts(image, self._rows, weights=self._weights)
 
     def adjoint(self, image: Tensor) -> Tensor:
         """``A^T v``, exact, reflection at the border included; shape (B, C, H, W)."""
         self._check(image)
-        result, _ = _backward(image, image, self._rows, True, False)
+        result, _ = _backward(image, image, self._rows, True, False, weights=self._weights)
         assert result is not None
         return result
 
@@ -333,7 +346,7 @@ class MotionBlur:
         return _forward(image, self._rows[j : j + 1] if j >= 0 else self._rows[j:][:1])
 
     def frames(self, image: Tensor) -> Tensor:
-        """All frames, shape (T, B, C, H, W); their mean is the forward result."""
+        """All frames, shape (T, B, C, H, W); their mean, by weight, is the forward result."""
         return torch.stack([self.frame(image, j) for j in range(len(self.trajectory))])
 
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..motion_blur import MotionBlur
 from ..progress import Steps, announced, within
-from ..restoration.half_quadratic import reach_at_corners, restore_steps
+from ..restoration.half_quadratic import corners_of, reach_at_corners, restore_steps
 from ..restoration.local_blur import LocalBlur
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
@@ -30,6 +32,8 @@ EXACT_PIXELS = 160_000
 # Poses: as many as px, so that the exact blur leaves no gaps, and no fewer than show where the
 # camera dwells.
 _LEAST_POSES = 64
+# Px, of all points: poses nearer to each other are sampled as one.
+_MERGED = 0.7
 # Steps of the restoration: eight choose alike.
 _ITERATIONS = 5
 # dB; 5 to 12 choose alike.
@@ -64,7 +68,7 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     blurry = view.grey[None]
     prior = SparseGradientPrior(iterations=_ITERATIONS)
     # Through a long lens the blur changes little from place to place.
-    operator = MotionBlur if view.varies else LocalBlur
+    operator = _merged if view.varies else LocalBlur
     restoring = restore_steps(blurry, seen, prior, noise=view.noise, operator=operator)
     restored = yield from within(restoring, 0, 0.95, "estimate", _MESSAGE)
     blurring = operator(seen, blurry.device, blurry.dtype).parts(restored[None])
@@ -77,3 +81,17 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
 
 def _inner(picture: Tensor, border: int) -> Tensor:
     return picture[..., border:-border, border:-border]
+
+
+def _merged(motion: Trajectory, device: torch.device, dtype: torch.dtype) -> MotionBlur:
+    """The exact blur, with poses that follow each other within a part of a px taken for one."""
+    paths = motion.paths([*corners_of(motion.image_shape), motion.principal_point])
+    groups, first = [0], 0
+    for i in range(1, len(motion)):
+        apart = np.linalg.norm(paths[i] - paths[first], axis=-1).max() > _MERGED
+        first = i if apart else first
+        groups.append(groups[-1] + apart)
+    counts = np.bincount(groups)
+    sums = [np.bincount(groups, axis) for axis in motion.rotations.T]
+    poses = Trajectory.from_camera(np.stack(sums, 1) / counts[:, None], motion.camera)
+    return MotionBlur(poses, device, dtype, weights=torch.from_numpy(counts / len(motion)))

@@ -355,19 +355,22 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
     The roll is searched for in a `small` view.
     """
 
-    def judge(kernel: Tensor, slope: Tensor) -> Steps[float]:
+    def judge(kernel: Tensor, slope: Tensor) -> Steps[Hypothesis]:
         hypotheses = []
         for i, curve in enumerate(_curves(kernel, small.camera)):
             judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
-            hypotheses.append((yield from within(judging, 0.25 * i, 0.25 * (i + 1))))
-        better = max(hypotheses, key=lambda h: h.score)
-        return (yield from within(exactly_steps(small, better), 0.5, 1)).score
+            hypotheses.append((yield from within(judging, 0.5 * i, 0.5 * (i + 1))))
+        return max(hypotheses, key=lambda h: h.score)
+
+    def exactly(hypothesis: Hypothesis) -> Steps[Hypothesis]:
+        return (yield from exactly_steps(small, hypothesis))
 
     smaller = small.camera.focal_length / view.camera.focal_length
-    searching = search_steps(small, resized(kernel, smaller), start, judge)
+    searching = search_steps(small, resized(kernel, smaller), start, judge, exactly)
     slope, found = yield from within(searching, 0, 0.8)
     if smaller < 1:
-        polishing = rolled_kernel(view, resized(found, 1 / smaller), slope, start)
+        finest = resized(found, 1 / smaller)
+        polishing = rolled_kernel(view, finest, slope, start, coarse=False)
         message = "Estimating the blur kernel of a rolling camera"
         found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
     curves = [with_roll(curve, slope) for curve in _curves(found, view.camera)]

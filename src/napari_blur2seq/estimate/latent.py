@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from ..fourier import differences, divergence, laplacian, power_spectrum
+from ..fourier import differences_into, divergence_into, laplacian, power_spectrum
 
-_KAPPA = 4.0
+_KAPPA = 8.0
 _LAST_BETA = 1e2
 # What is smaller is no gradient.
 _LEAST = 1e-6
@@ -72,15 +72,18 @@ def sharp_edges(blurry: Tensor, transfer: Tensor, weight: float, dark: float = 0
     data = transfer.conj() * rfft2(blurry)
     power = power_spectrum(transfer)
     latent = blurry
+    # The same memory again and again: new memory costs as much as what is done in it.
+    dx, dy, work = (torch.empty_like(blurry) for _ in range(3))
     beta = 2 * weight
     while beta < _LAST_BETA:
-        dx, dy = differences(_blackened(latent, dark) if dark else latent)
-        edge = (dx * dx).addcmul_(dy, dy) >= weight / beta
-        edge = edge.to(dx.dtype)  # mixed types are slow
-        edges = rfft2(divergence(dx.mul_(edge), dy.mul_(edge)))
+        differences_into((dx, dy), _blackened(latent, dark) if dark else latent)
+        edge = torch.mul(dx, dx, out=work).addcmul_(dy, dy).ge_(weight / beta)
+        dx.mul_(edge)
+        dy.mul_(edge)
+        edges = rfft2(divergence_into(work, dx, dy))
         # Complex numbers are multiplied in half the time of a division.
         inverse = (power + beta * frequencies).reciprocal_()
-        latent = irfft2(data.add(edges, alpha=beta).mul_(inverse), s=(height, width))
+        latent = irfft2(edges.mul_(beta).add_(data).mul_(inverse), s=(height, width))
         beta *= _KAPPA
     return latent
 

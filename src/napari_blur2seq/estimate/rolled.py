@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
@@ -33,6 +34,7 @@ from ..camera import Camera
 from ..fourier import around_zero, differences, fast_size, transfer_functions
 from ..parallel import side_by_side
 from ..progress import Parts, Steps, announced, within
+from .hypotheses import Hypothesis
 from .latent import periodic, sharp_edges
 from .quadrants import responses
 from .uniform import (
@@ -70,7 +72,9 @@ _BETTER = 0.02
 _MOST_STRETCH = 1.8
 
 
-def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Parts[Tensor]:
+def rolled_kernel(
+    view: View, kernel: Tensor, slope: Tensor, start: Start, *, coarse: bool = True
+) -> Parts[Tensor]:
     """Kernel at the principal point, for a given roll. Pauses twice in every round.
 
     Parameters
@@ -81,6 +85,8 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
     slope : Tensor
         :math:`a` above, shape (2,).
     start : Start
+    coarse : bool
+        Whether it is sought in the reduced picture before.
 
     Returns
     -------
@@ -88,11 +94,10 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
         Odd sides, non-negative, sum 1.
     """
     mask = view.mask if start.lights else torch.ones_like(view.mask)
-    levels = [
-        (_COARSE, [(EDGE_WEIGHT, start)] * _ROUNDS),
-        (1.0, list(last_rounds(start, _ROUNDS))),
-    ]
-    kernel = resized(kernel, _COARSE)
+    levels = [(1.0, list(last_rounds(start, _ROUNDS)))]
+    if coarse:
+        levels.insert(0, (_COARSE, [(EDGE_WEIGHT, start)] * _ROUNDS))
+        kernel = resized(kernel, _COARSE)
     for level, (scale, rounds) in enumerate(levels):
         if level:
             kernel = resized(kernel, 1 / _COARSE)
@@ -113,9 +118,13 @@ def rolled_kernel(view: View, kernel: Tensor, slope: Tensor, start: Start) -> Pa
 
 
 def search_steps(
-    view: View, kernel: Tensor, start: Start, judge: Callable[[Tensor, Tensor], Steps[float]]
+    view: View,
+    kernel: Tensor,
+    start: Start,
+    judge: Callable[[Tensor, Tensor], Steps[Hypothesis]],
+    exactly: Callable[[Hypothesis], Steps[Hypothesis]],
 ) -> Steps[tuple[Tensor, Tensor]]:
-    """Find the roll and the kernel of the motion that the judge likes best.
+    """Find the roll and the kernel of the motion that the picture speaks for most.
 
     Parameters
     ----------
@@ -124,7 +133,9 @@ def search_steps(
         A first one: odd sides.
     start : Start
     judge : callable
-        Score of a kernel and a slope, higher is better.
+        The motion of a kernel and a slope, judged.
+    exactly : callable
+        The same with its exact cost. The better half of the trials of a round are looked at.
 
     Yields
     ------
@@ -140,16 +151,22 @@ def search_steps(
     def slope_at(place: Place) -> Tensor:
         return place[0] * axes[0] + place[1] * axes[1]
 
-    def trial(kernel: Tensor, slope: Tensor) -> Steps[tuple[float, Tensor]]:
+    def trial(kernel: Tensor, slope: Tensor) -> Steps[tuple[Hypothesis, Tensor]]:
         finding = rolled_kernel(view, kernel, slope, start)
-        found = yield from announced(finding, "estimate", 0, 0.9, message)
-        return (yield from within(judge(found, slope), 0.9, 1, message=message)), found
+        found = yield from announced(finding, "estimate", 0, 0.8, message)
+        return (yield from within(judge(found, slope), 0.8, 1, message=message)), found
 
     def tried(kernel: Tensor, places: list[Place]) -> Steps[dict[Place, tuple[float, Tensor]]]:
         begin, end = (n / _MOST_TRIALS for n in (len(seen), len(seen) + len(places)))
+        middle = 0.3 * begin + 0.7 * end
         trials = side_by_side([trial(kernel, slope_at(place)) for place in places])
-        results = yield from within(trials, begin, end)
-        return dict(zip(places, results, strict=True))
+        results = yield from within(trials, begin, middle)
+        order = sorted(range(len(places)), key=lambda i: -results[i][0].score)
+        likely = order[: math.ceil(len(places) / 2)]
+        looking = side_by_side([exactly(results[i][0]) for i in likely])
+        looked_at = yield from within(looking, middle, end, message=message)
+        scores = {i: hypothesis.score for i, hypothesis in zip(likely, looked_at, strict=True)}
+        return {place: (scores.get(i, -math.inf), results[i][1]) for i, place in enumerate(places)}
 
     def score(place: Place) -> float:
         return seen[place][0]
@@ -237,10 +254,12 @@ class _Parts:
     def cut(self, image: Tensor) -> Tensor:
         """Tiles (N, ..., h, w) of a periodic picture (..., H, W)."""
         (tall, wide), (above, left) = self.tile, self._before
+        bottom, right = (c + t for c, t in zip(self.corners[-1], self.tile, strict=True))
         height, width = self._shape
-        rows = [(torch.arange(tall) + y - above) % height for y, _ in self.corners]
-        columns = [(torch.arange(wide) + x - left) % width for _, x in self.corners]
-        return torch.stack([image[..., r[:, None], c] for r, c in zip(rows, columns, strict=True)])
+        pads = (left, max(0, right - left - width), above, max(0, bottom - above - height))
+        wrapped = F.pad(image.reshape(1, -1, height, width), pads, mode="circular")[0]
+        tiles = [wrapped[:, y : y + tall, x : x + wide] for y, x in self.corners]
+        return torch.stack(tiles).reshape(-1, *image.shape[:-2], tall, wide)
 
     def joined(self, tiles: Tensor) -> Tensor:
         """The picture (..., H, W) of the parts in the middles of tiles (N, ..., h, w)."""
