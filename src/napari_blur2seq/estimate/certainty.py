@@ -13,7 +13,9 @@ Bassett, *Regression quantiles*, Econometrica 1978) over pictures shaken by know
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from statistics import median
 
 QUANTILE = 0.9
 _CONFIRMING = 1.0
@@ -60,6 +62,12 @@ class Certainty:
                 a * s for a, s in zip(COEFFICIENTS, signs(self.agreement, self.extent), strict=True)
             )
         )
+
+
+def typical(certainties: Sequence[Certainty]) -> Certainty:
+    """The median of everything, of several motions that are nearly the same."""
+    columns = zip(*(astuple(certainty) for certainty in certainties), strict=True)
+    return Certainty(*(median(column) for column in columns))
 
 
 def signs(agreement: float, extent: float) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ from ..camera import Camera
 from ..parallel import side_by_side
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
-from .certainty import Certainty
+from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit, trace_kernel
 from .exact import EXACT_PIXELS
 from .hypotheses import SHORT, Hypothesis, dense, exactly_steps, is_believed, judged_steps
@@ -258,7 +258,8 @@ class _Search:
 
         if self.view.varies:
             hypotheses = [likely[0], *(yield from self._exactly_steps(fitted))]
-            leader = chosen = max(hypotheses, key=standing)
+            chosen = max(hypotheses, key=standing)
+            alike = [chosen]
         else:
             # Where the judge sees as well, only motions that are nearly alike are told apart by the
             # exact blur: it favours short ones where the blur is long.
@@ -275,9 +276,12 @@ class _Search:
         shape = self._camera.image_shape
         certainty, motion = chosen.certainty(self.found, at_rest, scale), chosen.motion
         moves = is_believed(certainty, shape, scale)
-        # The best of motions alike is believed no sooner than the one that they are like.
-        if moves and motion is not leader.motion:
-            moves = is_believed(leader.certainty(self.found, at_rest, scale), shape, scale)
+        # What is foretold of one motion is uncertain, of several that are alike much less.
+        certainties = []
+        for hypothesis in alike:
+            certainties.append(hypothesis.certainty(self.found, at_rest, scale))
+            yield _COMPARING
+        moves = moves and is_believed(typical(certainties), shape, scale)
         rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
         trajectory = Trajectory.from_camera(rotations, self._camera)
         candidates = [

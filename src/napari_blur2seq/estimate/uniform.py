@@ -31,9 +31,9 @@ MAX_SIZE = 151
 EDGE_WEIGHT = 2e-3
 _ROUNDS = 8
 # At full resolution, where they cost most and the last rounds follow.
-_FINEST_ROUNDS = 5
+_FINEST_ROUNDS = 3
 # At the end: rounds, ridge, edges, and the first and last weight of the latent image.
-_LAST_ROUNDS = 10
+_LAST_ROUNDS = 6
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
 _LAST_EDGE_WEIGHTS = (3e-3, 1e-3)
 _COARSEST_SIDE = 24
