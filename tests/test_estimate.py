@@ -17,9 +17,7 @@ from napari_blur2seq.estimate.curve import (
     trace_kernel,
 )
 from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
-from napari_blur2seq.estimate.kernel_network import network_curve
 from napari_blur2seq.estimate.latent import strongest
-from napari_blur2seq.estimate.quadrants import agreeing, joined, quadrants
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
 from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood_parts
@@ -121,49 +119,6 @@ def test_a_trace_leaves_nothing_of_the_kernel_out(shaken):
     difference = smooth((again - moved)[None, None], 3, stride=1, padding=1)
     assert float(difference.abs().sum()) < 0.4
     assert float(again.max()) > 0.1
-
-
-@pytest.fixture(scope="module")
-def rolling():
-    """A motion that is mostly roll, the middles of the quadrants and their kernels."""
-    trajectory = shake.simulate_tremor(SHAPE, extent=24.0, roll_ratio=4.0, seed=7)
-    middles = [
-        [(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in quadrants(SHAPE)
-    ]
-    return trajectory, middles, local_kernels(trajectory.resample(200), middles)
-
-
-def test_quadrants_cover_the_picture_and_overlap():
-    seen = np.zeros(SHAPE, int)
-    for rows, columns in quadrants(SHAPE):
-        seen[rows, columns] += 1
-    assert seen.min() == 1
-    assert seen.max() == 4
-
-
-def test_kernels_of_quadrants_tell_the_roll(rolling):
-    trajectory, middles, kernels = rolling
-    assert np.ptp(trajectory.rotations, axis=0).argmax() == 2
-    curves = [network_curve(torch.from_numpy(kernel)) for kernel in kernels]
-    _, curve = joined(curves, torch.tensor(middles), trajectory.camera)[0]
-    fitted = to_trajectory(curve, trajectory.camera, 64)
-    rest = b2s.Trajectory.zero(SHAPE, 64)
-    assert path_error(trajectory, fitted) < 0.2 * path_error(trajectory, rest)
-
-
-def test_wrong_curves_do_not_agree(rolling):
-    """With a wrong curve beside the true one of each quadrant, the true ones are taken."""
-    trajectory, middles, kernels = rolling
-    points = torch.tensor(middles)
-    candidates = []
-    for i, kernel in enumerate(kernels):
-        other = shake.simulate_tremor(SHAPE, extent=24.0, seed=20 + i).resample(200)
-        wrong = local_kernels(other, middles[i : i + 1])[0]
-        candidates.append([network_curve(torch.from_numpy(k)) for k in (wrong, kernel)])
-    rest = b2s.Trajectory.zero(SHAPE, 64)
-    curve = agreeing(candidates, points, trajectory.camera)
-    fitted = to_trajectory(curve, trajectory.camera, 64)
-    assert path_error(trajectory, fitted) < 0.3 * path_error(trajectory, rest)
 
 
 def test_uniform_kernel_of_a_shaken_picture(shaken):

@@ -99,6 +99,14 @@ def centred_displacements(poses: Tensor, points: Tensor, camera: Camera) -> Tens
     return moved - moved.mean(1, keepdim=True)
 
 
+def responses(points: Tensor, camera: Camera) -> Tensor:
+    """Displacement of each point for one px of pitch, yaw and roll; shape (N, 2, 3)."""
+    step = 0.5
+    axes = step * torch.eye(3)[:, None]  # three curves of a single coefficient
+    moved = displacements(axes, torch.ones(1, 1), points, camera)[:, 0]
+    return (moved / step).permute(1, 2, 0)
+
+
 def reach_of(trajectory: Trajectory) -> float:
     """Px that a point is displaced at most."""
     return float(np.abs(trajectory.paths(trajectory.grid())).max())

@@ -41,12 +41,12 @@ _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 _LONELY = 0.3
 _LONELY_PRICE = 1.0
 _LONELY_GAIN = 3.0
-# Less is enough, dB, if it is short beside the picture's shorter side, is to make nearly all of the
-# picture better, and makes its spectrum so much likelier, hundredths: smooth pictures gain up to 5.
-_CLEAR_GAIN, _CLEAR_EXTENT, _LIKELIER = 1.8, 0.1, 6.0
+# Less is enough, dB, if it is to make nearly all of the picture better, and makes its spectrum so
+# much likelier, hundredths: smooth pictures gain up to 5.
+_CLEAR_GAIN, _LIKELIER = 1.8, 6.0
 # Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
 # another start found the same.
-_TOO_LONG = 0.15
+_TOO_LONG = 0.1
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
@@ -172,9 +172,8 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
     if certainty.extent > _TOO_LONG * side:
         return math.inf
     if certainty.agreement < _LONELY:
-        short = certainty.extent <= _CLEAR_EXTENT * side
         clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
-        return _CLEAR_GAIN if short and clear else _LONELY_GAIN
+        return _CLEAR_GAIN if clear else _LONELY_GAIN
     if certainty.low_gain < -_MOST_LOW_LOSS:
         return _LONELY_GAIN
     return _LEAST_GAIN

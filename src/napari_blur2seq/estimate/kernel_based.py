@@ -1,11 +1,10 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
-1. Kernels of the whole picture and of its four quadrants, coarse to fine, from several
-   starts (`uniform`), and ordered curves through each (`kernel_network`, `curve`), made finer
-   by the picture's power spectrum (`spectrum`). Beside them or in their place, what a network
-   reads from the picture itself (`picture_network`).
-2. Rotations, roll included: one kernel whose plane is sheared from place to place (`rolled`),
-   and those that join the quadrants (`quadrants`).
+1. Kernels of the whole picture, coarse to fine, from several starts (`uniform`), and ordered
+   curves through each (`kernel_network`, `curve`), made finer by the picture's power spectrum
+   (`spectrum`). Beside them or in their place, what a network reads from the picture itself
+   (`picture_network`).
+2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`).
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the power spectrum again.
 4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
@@ -31,11 +30,10 @@ from .exact import EXACT_PIXELS
 from .hypotheses import SHORT, Hypothesis, dense, exactly_steps, is_believed, judged_steps
 from .kernel_network import network_curve
 from .picture_network import PictureNetwork, picture_curves
-from .quadrants import agreeing, joined, quadrants
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
 from .spectrum import fit_to_spectrum, likelihood_parts
-from .uniform import MAX_SIZE, Start, uniform_kernel
+from .uniform import Start, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
 
 WHOLE_STARTS = (
@@ -44,7 +42,6 @@ WHOLE_STARTS = (
     Start(0.5, 2, lights=False),
     Start(0.1, 4, 0.1, lights=False),
 )
-QUADRANT_STARTS = WHOLE_STARTS[:3]
 _REFINED = 3
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
@@ -53,9 +50,6 @@ _LOOKED_AT = 8
 _LONG = 32
 # Number of the first start that is not a kernel's.
 _READ = 100
-# The kernels of quadrants are found in a smaller picture than that of the whole, whose details
-# decide how sharp the result is.
-_QUADRANT_PIXELS = 300_000
 _REGION_ROUNDS = 3
 # dB by which such a motion must be better than those without: it was sought by the judge.
 _ROLL_PRICE = 0.3
@@ -125,18 +119,16 @@ def estimate_steps(
     motions: _Motions = []
     # The shares of the work are as measured.
     if kernels:
-        motions += yield from within(search.kernel_steps(), 0, 0.38)
+        motions += yield from within(search.kernel_steps(), 0, 0.3)
     if network is not None:
         motions += search.read(network)
-    yield from within(search.first_steps(motions), 0.38, 0.41)
+    yield from within(search.first_steps(motions), 0.3, 0.38)
     if not focal_length_known:
-        yield from within(search.lens_steps(), 0.41, 0.46)
-    if kernels:
-        yield from within(search.quadrant_steps(), 0.46, 0.62)
-    done = 0.62 if kernels else 0.46
+        yield from within(search.lens_steps(), 0.38, 0.42)
+    done = 0.42
     if kernels and search.view.varies:
-        yield from within(search.roll_steps(), done, 0.8)
-        done = 0.8
+        yield from within(search.roll_steps(), done, 0.72)
+        done = 0.72
     likely, fitted = yield from within(search.fit_steps(), done, 0.95)
     return (yield from within(search.choice_steps(likely, fitted), 0.95, 1))
 
@@ -218,14 +210,6 @@ class _Search:
         else:
             self.view, self.seen = wide
 
-    def quadrant_steps(self) -> Steps[None]:
-        """Add what the kernels of the quadrants show."""
-        small = self._small(_QUADRANT_PIXELS)
-        larger = self.view.camera.focal_length / small.camera.focal_length
-        curves = yield from within(_join_steps(small), 0, 0.8)
-        motions = [(len(WHOLE_STARTS) + i, curve * larger) for i, curve in enumerate(curves)]
-        self.found += yield from within(self._judged_steps(motions), 0.8, 1)
-
     def roll_steps(self) -> Steps[None]:
         """Add what the best kernel of the whole picture becomes if the camera rolls."""
         of_whole = [h for h in self.found if h.start < len(WHOLE_STARTS)]
@@ -293,7 +277,7 @@ class _Search:
 
 def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
     """The kernel of the whole picture from one start, and the curves through it."""
-    kernel = yield from within(_kernel_steps(view, start, MAX_SIZE), 0, 0.8)
+    kernel = yield from within(_kernel_steps(view, start), 0, 0.8)
     curves = _curves(kernel, view.camera)
     curves.append((yield from within(_fit_steps(view, curves[-1]), 0.8, 1)))
     return kernel, curves
@@ -308,10 +292,10 @@ def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypot
     return replace(fitted, origin=hypothesis, price=hypothesis.price)
 
 
-def _kernel_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
+def _kernel_steps(view: View, start: Start) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
     mask = view.mask if start.lights else torch.ones_like(view.mask)
-    for fraction, kernel in uniform_kernel(view.grey, mask, start, size):
+    for fraction, kernel in uniform_kernel(view.grey, mask, start):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", fraction, message)
     return kernel
@@ -325,32 +309,6 @@ def _curves(kernel: Tensor, camera: Camera) -> list[Tensor]:
     if dense(curves[0], camera).extent >= SHORT:
         curves.append(trace_kernel(kernel))
     return curves
-
-
-def _quadrant_steps(view: View, start: Start, size: int) -> Steps[Tensor]:
-    return network_curve((yield from _kernel_steps(view, start, size)))
-
-
-def _join_steps(view: View) -> Steps[list[Tensor]]:
-    """Curves with roll that join the kernels of the quadrants."""
-    height, width = view.grey.shape
-    # A quadrant's edges are too few for a kernel as large as half of it.
-    size = min(height, width) // 5
-    parts = quadrants((height, width))
-    count = len(QUADRANT_STARTS)
-    works = [
-        _quadrant_steps(view.part(*where), start, size)
-        for where in parts
-        for start in QUADRANT_STARTS
-    ]
-    message = "Estimating the blur kernels of the quadrants"
-    found = yield from within(side_by_side(works), 0, 0.95, message=message)
-    curves = [found[i : i + count] for i in range(0, len(found), count)]
-    yield Progress("estimate", 0.95, "Joining the quadrants")
-    middles = [[(s.start + s.stop) / 2 for s in (columns, rows)] for rows, columns in parts]
-    points = torch.tensor(middles)
-    alike = [joined([part[j] for part in curves], points, view.camera)[0][1] for j in range(count)]
-    return [*alike, agreeing(curves, points, view.camera)]
 
 
 def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:

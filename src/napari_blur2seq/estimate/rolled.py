@@ -34,9 +34,9 @@ from ..camera import Camera
 from ..fourier import around_zero, differences, fast_size, transfer_functions
 from ..parallel import side_by_side
 from ..progress import Parts, Steps, announced, within
+from .curve import responses
 from .hypotheses import Hypothesis
 from .latent import periodic, sharp_edges
-from .quadrants import responses
 from .uniform import (
     EDGE_WEIGHT,
     Start,

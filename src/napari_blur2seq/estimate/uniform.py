@@ -27,7 +27,8 @@ from torch.fft import irfft2, rfft2
 from ..fourier import around_zero, differences, fast_size, power_spectrum, transfer_functions
 from .latent import periodic, sharp_edges, strongest
 
-MAX_SIZE = 151
+# Largest side of the kernel, px.
+_MAX_SIZE = 151
 EDGE_WEIGHT = 2e-3
 _ROUNDS = 8
 # At full resolution, where they cost most and the last rounds follow.
@@ -64,9 +65,7 @@ class Start:
     lights: bool = True
 
 
-def uniform_kernel(
-    image: Tensor, mask: Tensor, start: Start, max_size: int = MAX_SIZE
-) -> Iterator[tuple[float, Tensor]]:
+def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[float, Tensor]]:
     """Estimate the kernel of a grey picture.
 
     Parameters
@@ -76,8 +75,6 @@ def uniform_kernel(
     mask : Tensor
         Shape (H, W): 1 where the gradients can be trusted, 0 near saturated pixels.
     start : Start
-    max_size : int
-        Largest side of the kernel, px.
 
     Yields
     ------
@@ -87,7 +84,7 @@ def uniform_kernel(
         Current kernel, odd sides, non-negative, sum 1; full resolution at the end.
     """
     # A picture says nothing about blur that is not small beside it.
-    max_size = max(5, min(max_size, min(image.shape) // 2)) // 2 * 2 + 1
+    max_size = max(5, min(_MAX_SIZE, min(image.shape) // 2)) // 2 * 2 + 1
     levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
     levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
     total = sum(2.0**-s for s in range(1, levels)) * _ROUNDS + _FINEST_ROUNDS + _LAST_ROUNDS

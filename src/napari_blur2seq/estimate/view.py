@@ -86,10 +86,3 @@ class View:
 
     def with_longer_lens(self, factor: float = _LONGER) -> View:
         return replace(self, camera=longer(self.camera, factor))
-
-    def part(self, rows: slice, columns: slice) -> View:
-        """A part of the picture, seen as by a camera pointed at its middle."""
-        grey, mask = self.grey[rows, columns], self.mask[rows, columns]
-        height, width = grey.shape
-        camera = Camera(self.camera.focal_length, (width / 2, height / 2), (height, width))
-        return View(grey, mask, camera, self.noise)
