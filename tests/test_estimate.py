@@ -9,13 +9,14 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate.certainty import Certainty
+from napari_blur2seq.estimate.certainty import Certainty, typical
 from napari_blur2seq.estimate.curve import (
     cosine_basis,
     fit_kernel,
     to_trajectory,
     trace_kernel,
 )
+from napari_blur2seq.estimate.hypotheses import is_believed
 from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
@@ -266,3 +267,26 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
     path = trajectory.paths([[SHAPE[1] / 2, SHAPE[0] / 2]])[:, 0].round().astype(int) + reach
     on_path = float(table[path[:, 1], path[:, 0]].mean())
     assert on_path > 3 * float(table.abs().mean())
+
+
+@pytest.mark.parametrize(
+    ("extent", "agreement", "gain", "low", "likelier", "believed"),
+    [
+        (40.0, 1.5, -1.0, -5.0, 3.0, True),  # several starts found it
+        (40.0, 1.5, -1.0, -5.0, -0.6, False),  # in a picture that shows no blur
+        (40.0, 1.5, 1.0, -0.5, -0.6, False),
+        (36.0, 0.0, 5.0, 1.0, 12.0, False),  # alone and long
+        (20.0, 0.0, 5.0, -2.0, 2.0, True),  # alone, but promising much
+        (20.0, 0.0, 2.0, 0.3, 8.0, True),  # alone, but clear
+        (20.0, 0.0, 2.0, 0.3, 2.0, False),
+        (20.0, 0.0, 2.0, -0.3, 8.0, False),
+    ],
+)
+def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
+    certainty = Certainty(extent, 1.0, agreement, gain, low, likelier)
+    assert is_believed(certainty, (300, 400), 1.0) is believed
+
+
+def test_what_motions_that_are_alike_foretell_together():
+    alike = [Certainty(10.0, 0.5, a, g, -0.1, 8.0) for a, g in ((0.0, 2.0), (3.0, 1.0), (1.0, 4.0))]
+    assert typical(alike) == Certainty(10.0, 0.5, 1.0, 2.0, -0.1, 8.0)

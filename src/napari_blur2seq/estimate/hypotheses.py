@@ -167,7 +167,8 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
     # In a picture that is sharp already, all find the same short one.
     if certainty.extent * scale < SHORT:
         return _LEAST_GAIN
-    if certainty.confirmed:
+    # A sharp picture's spectrum is unlikely if it is said to be blurred.
+    if certainty.confirmed and certainty.likelihood_gain > 0:
         return -_MOST_LOSS
     if certainty.extent > _TOO_LONG * side:
         return math.inf
