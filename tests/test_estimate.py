@@ -288,5 +288,6 @@ def test_which_motions_are_believed(extent, agreement, gain, low, likelier, beli
 
 
 def test_what_motions_that_are_alike_foretell_together():
-    alike = [Certainty(10.0, 0.5, a, g, -0.1, 8.0) for a, g in ((0.0, 2.0), (3.0, 1.0), (1.0, 4.0))]
-    assert typical(alike) == Certainty(10.0, 0.5, 1.0, 2.0, -0.1, 8.0)
+    chosen = Certainty(10.0, 0.5, 1.2, 2.0, -0.1, 8.0)
+    others = [Certainty(11.0, 0.7, 0.0, g, n, 7.0) for g, n in ((1.0, 0.3), (4.0, 0.2))]
+    assert typical(chosen, [chosen, *others]) == Certainty(10.0, 0.5, 1.2, 2.0, 0.2, 7.0)

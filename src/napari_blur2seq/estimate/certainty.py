@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 QUANTILE = 0.9
@@ -64,10 +64,14 @@ class Certainty:
         )
 
 
-def typical(certainties: Sequence[Certainty]) -> Certainty:
-    """The median of everything, of several motions that are nearly the same."""
-    columns = zip(*(astuple(certainty) for certainty in certainties), strict=True)
-    return Certainty(*(median(column) for column in columns))
+def typical(chosen: Certainty, alike: Sequence[Certainty]) -> Certainty:
+    """That of a motion, with the median of what is foretold of all that are nearly the same."""
+    return replace(
+        chosen,
+        expected_gain=median(c.expected_gain for c in alike),
+        low_gain=median(c.low_gain for c in alike),
+        likelihood_gain=median(c.likelihood_gain for c in alike),
+    )
 
 
 def signs(agreement: float, extent: float) -> tuple[float, float, float]:

@@ -265,7 +265,7 @@ class _Search:
         for hypothesis in alike:
             certainties.append(hypothesis.certainty(self.found, at_rest, scale))
             yield _COMPARING
-        moves = moves and is_believed(typical(certainties), shape, scale)
+        moves = moves and is_believed(typical(certainty, certainties), shape, scale)
         rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
         trajectory = Trajectory.from_camera(rotations, self._camera)
         candidates = [
