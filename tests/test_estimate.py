@@ -12,12 +12,12 @@ from napari_blur2seq import shake
 from napari_blur2seq.estimate.certainty import Certainty, typical
 from napari_blur2seq.estimate.curve import (
     cosine_basis,
-    fit_kernel,
     to_trajectory,
     trace_kernel,
 )
 from napari_blur2seq.estimate.hypotheses import is_believed
 from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
+from napari_blur2seq.estimate.kernel_curve import kernel_curve
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
@@ -90,13 +90,45 @@ def test_fast_size_is_even_and_no_smaller(n):
     assert fast_size(n) % 2 == 0
 
 
-def test_curve_follows_the_kernel_of_a_known_motion(shaken):
+def followed(motion):
+    """Path error of the curve of a motion's kernel, by that of no motion."""
+    fine = motion.resample(200)
+    kernel = torch.from_numpy(local_kernels(fine, [motion.principal_point])[0]).float()
+    fitted = to_trajectory(finish(kernel_curve(kernel)), motion.camera, 64)
+    rest = b2s.Trajectory.zero(motion.image_shape, 64, motion.focal_length)
+    return path_error(motion, fitted) / path_error(motion, rest)
+
+
+def test_a_curve_follows_the_kernel_of_a_known_motion(shaken):
     _, trajectory, _ = shaken
-    fine = trajectory.resample(200)
-    kernel = torch.from_numpy(local_kernels(fine, [[SHAPE[1] / 2, SHAPE[0] / 2]])[0])
-    fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
-    rest = b2s.Trajectory.zero(SHAPE, 64)
-    assert path_error(trajectory, fitted) < 0.25 * path_error(trajectory, rest)
+    assert followed(trajectory) < 0.15
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.5, 2.5])
+def test_a_curve_goes_there_and_back(apart):
+    """A stroke of 10 px and another one back, a few px beside it, are not taken for one."""
+    time = (np.arange(64) + 0.5) / 64
+    x, y = 5 * np.cos(2 * np.pi * time), apart * np.cos(np.pi * time)
+    camera = b2s.Camera(1e5, (120.0, 100.0), SHAPE)
+    rotations = np.stack([-y, x, 0 * x], 1) / camera.focal_length
+    assert followed(b2s.Trajectory.from_camera(rotations, camera)) < 0.15
+
+
+def test_a_curve_is_that_of_the_kernel_wherever_it_lies(shaken):
+    _, trajectory, _ = shaken
+    kernel = torch.from_numpy(local_kernels(trajectory, [trajectory.principal_point])[0]).float()
+    moved = torch.nn.functional.pad(kernel, (4, 0, 0, 4))
+    curves = [
+        to_trajectory(finish(kernel_curve(k)), trajectory.camera, 64) for k in (kernel, moved)
+    ]
+    assert path_error(*curves) < 0.05
+
+
+def test_the_curve_of_a_point_stands_still():
+    point = torch.zeros(5, 5)
+    point[2, 2] = 1
+    curve = finish(kernel_curve(point))
+    assert float(curve.abs().max()) < 0.3
 
 
 def test_a_trace_leaves_nothing_of_the_kernel_out(shaken):
@@ -129,7 +161,7 @@ def test_uniform_kernel_of_a_shaken_picture(shaken):
     assert fraction == 1.0
     assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
     assert float(kernel.min()) >= 0
-    fitted = to_trajectory(fit_kernel(kernel), trajectory.camera, 64)
+    fitted = to_trajectory(finish(kernel_curve(kernel)), trajectory.camera, 64)
     rest = b2s.Trajectory.zero(SHAPE, 64)
     assert path_error(trajectory, fitted) < 0.6 * path_error(trajectory, rest)
 

@@ -14,7 +14,6 @@ from napari_blur2seq.estimate.kernel_network import (
     HYPOTHESES,
     RASTER,
     KernelNetwork,
-    network_curve,
     network_curves,
     rasterise,
 )
@@ -145,7 +144,7 @@ def test_the_shipped_network_reads_a_kernel(seed: int) -> None:
     truth = shake.simulate_tremor((100, 100), focal_length=1e4, roll_ratio=0, extent=18, seed=seed)
     kernel = torch.from_numpy(local_kernels(truth.resample(200), [[50, 50]])[0])
     kernel = torch.where(kernel < 0.05 * kernel.max(), 0.0, kernel)
-    curve = network_curve(kernel)
+    curve = network_curves([kernel])[0][0]
     assert curve.shape == (COEFFICIENTS, 3)
     assert curve[:, 2].abs().max() == 0  # one kernel says nothing about roll
     at_rest = Trajectory.zero((100, 100), focal_length=1e4)

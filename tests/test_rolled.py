@@ -15,7 +15,7 @@ from napari_blur2seq.estimate import exact, rolled
 from napari_blur2seq.estimate.curve import to_trajectory
 from napari_blur2seq.estimate.exact import exact_cost_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
-from napari_blur2seq.estimate.kernel_network import network_curve
+from napari_blur2seq.estimate.kernel_curve import kernel_curve
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import View
@@ -52,7 +52,7 @@ def rolling():
 
 def error(kernel, slope, motion):
     """Of the motion through a kernel, by that of no motion."""
-    curve = with_roll(network_curve(kernel), slope)
+    curve = with_roll(finish(kernel_curve(kernel)), slope)
     still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)
     found = to_trajectory(curve, motion.camera, 64)
     return path_error(found, motion) / path_error(still, motion)

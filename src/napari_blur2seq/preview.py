@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .camera import Camera
 from .images import ImageFormat, to_working, value_range
 from .pipeline import Options
-from .progress import Progress, Steps, within
+from .progress import Progress, Steps, announced, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ def _steps(
     import torch.nn.functional as F
 
     from .estimate.curve import to_trajectory
-    from .estimate.kernel_network import network_curve
+    from .estimate.kernel_curve import kernel_curve
     from .estimate.uniform import Start, uniform_kernel
     from .estimate.view import grey_and_mask, reduced
     from .restoration.quick import quick_steps
@@ -82,10 +82,11 @@ def _steps(
     kernel = None
     for fraction, kernel in uniform_kernel(grey, mask, Start(_RIDGE, _EDGES)):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
-        yield Progress("estimate", 0.5 * fraction, message)
+        yield Progress("estimate", 0.4 * fraction, message)
     assert kernel is not None
+    curve = yield from announced(kernel_curve(kernel), "estimate", 0.4, 0.5, message)
     # The part is seen by a camera of its own; a kernel alike everywhere does not mind.
-    motion = to_trajectory(network_curve(kernel), _camera(small), _POSES)
+    motion = to_trajectory(curve, _camera(small), _POSES)
     trajectory = Trajectory.from_camera(motion.rotations, _camera(view))
     restoring = quick_steps(view, trajectory, options.noise, options.noise_model, form.bounds)
     result = yield from within(restoring, 0.5, 1.0)

@@ -14,8 +14,7 @@ picture any more, only two small tables: with the correlations
           - \frac{2g}{T}\sum_j c_n(d_{jn}) + \text{const}.
 
 Poses are drawn to where the correlation is high and keep each other apart. The best
-gain :math:`g`, common to all regions, is put in. A kernel is fitted in the same way
-with :math:`c` the kernel and :math:`a` a delta, both smoothed by a Gaussian.
+gain :math:`g`, common to all regions, is put in.
 """
 
 from __future__ import annotations
@@ -30,16 +29,14 @@ from torch import Tensor
 
 from ..camera import Camera, rotation_matrices
 from ..ordering import shortest_path
-from ..progress import Parts, finish
+from ..progress import Parts
 from ..trajectory import Trajectory
+from .descent import descend
 
 POSES = 48
 MOST_COEFFICIENTS = 16
-_PAUSE = 20
 _LEAST_TRACED, _MOST_TRACED = 128, 160
 _PATH_STARTS = 24
-# Standard deviation of the smoothing of kernels, px: they are known no better.
-_SOFTNESS = 0.8
 
 
 def cosine_basis(count: int, order: int) -> Tensor:
@@ -119,19 +116,14 @@ def _look_up(tables: Tensor, displacements: Tensor) -> Tensor:
     return values[:, 0].permute(1, 2, 0)
 
 
-def energy(
-    coefficients: Tensor, basis: Tensor, evidence: Evidence, camera: Camera, free_gain: bool
-) -> Tensor:
+def energy(coefficients: Tensor, basis: Tensor, evidence: Evidence, camera: Camera) -> Tensor:
     """Energy of each curve (S, K, 3) under the evidence; shape (S,)."""
     d = displacements(coefficients, basis, evidence.points, camera)
     count, poses, regions, _ = d.shape
     attraction = _look_up(evidence.cross, d).mean(1).sum(1)
     apart = (d[:, :, None] - d[:, None]).reshape(count, poses * poses, regions, 2)
     repulsion = _look_up(evidence.auto, apart).mean(1).sum(1)
-    if free_gain:
-        value = -attraction.clamp_min(1e-9).square() / repulsion.clamp_min(1e-9)
-    else:
-        value = repulsion - 2 * attraction
+    value = -attraction.clamp_min(1e-9).square() / repulsion.clamp_min(1e-9)
     return value / evidence.scale
 
 
@@ -143,10 +135,8 @@ def fit(
     steps: int,
     rate: float,
     smoothness: float,
-    roll: bool = True,
-    free_gain: bool = True,
 ) -> Parts[tuple[Tensor, Tensor]]:
-    """Lower the energy of many curves at once by gradient descent (Adam), with pauses.
+    """Lower the energy of many curves at once by gradient descent, with pauses.
 
     Parameters
     ----------
@@ -159,10 +149,6 @@ def fit(
         Length of the first steps, px.
     smoothness : float
         Weight of the mean squared order of the series' terms, by their power.
-    roll : bool
-        Whether the camera may roll.
-    free_gain : bool
-        Whether the sharp gradients may be too weak or too strong by a common factor.
 
     Returns
     -------
@@ -172,66 +158,18 @@ def fit(
         Shape (S,).
     """
     basis = cosine_basis(POSES, coefficients.shape[1])
-    axes = torch.tensor([1.0, 1.0, 1.0 if roll else 0.0])
     orders = torch.arange(1, coefficients.shape[1] + 1)
-    values = (coefficients * axes).clone().requires_grad_(True)
-    # Adam (Kingma and Ba 2015); importing torch.optim would load torch's compiler, 2 s.
-    first, second = torch.zeros_like(values), torch.zeros_like(values)
 
-    def objective() -> Tensor:
+    def objective(values: Tensor) -> Tensor:
         power = values.square().sum(2)
         rough = (power * orders.square()).sum(1) / (power.sum(1) + 1)
-        return energy(values * axes, basis, evidence, camera, free_gain) + smoothness * rough
+        return energy(values, basis, evidence, camera) + smoothness * rough
 
-    for step in range(1, steps + 1):
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(objective().sum(), values)
-        first.lerp_(gradient, 0.1)
-        second.lerp_(gradient.square(), 0.02)
-        length = rate * (0.02 + 0.5 + 0.5 * math.cos(math.pi * step / steps))
-        change = first / (1 - 0.9**step) / ((second / (1 - 0.98**step)).sqrt() + 1e-8)
-        values.data.sub_(length * change)
-        if step % _PAUSE == 0:
-            yield step / steps
+    values = yield from descend(objective, coefficients, steps=steps, rate=rate)
     with torch.no_grad():
-        final = objective()
-        order = final.argsort()
-        return (values.detach() * axes)[order], final[order]
-
-
-def fit_kernel(kernel: Tensor) -> Tensor:
-    """The curve (without roll) through one kernel; shape (K, 3), px.
-
-    Points of equal mass, hence of equal time, are spread over the kernel (Lloyd's
-    k-means), put in the order of the shortest open path through them, and smoothed by the
-    cosine series, whose coefficients are then fitted to the kernel.
-    """
-    points = _equal_masses(kernel, POSES)
-    points = points[torch.from_numpy(shortest_path(points.numpy()))]
-    points = points - points.mean(0)
-    # A longer path can have, and show, more detail.
-    order = int(min(MOST_COEFFICIENTS, max(5, 4 + float(torch.cdist(points, points).max()) / 5)))
-    basis = cosine_basis(POSES, order)
-    # Higher terms may be large only where the path asks for them.
-    ridge = torch.diag(1e-3 * torch.arange(1, order + 1) ** 2)
-    shift = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ points)
-    # Yaw moves the picture along +x, pitch along -y.
-    curve = torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(order)], 1)
-    evidence = _kernel_evidence(kernel)
-    camera = Camera(1e5, (0.0, 0.0), (1, 1))  # so long a lens that rotations are shifts
-    fitted, _ = finish(
-        fit(
-            curve[None],
-            evidence,
-            camera,
-            steps=120,
-            rate=0.15 + 0.01 * kernel.shape[0],
-            smoothness=1e-3,
-            roll=False,
-            free_gain=False,
-        )
-    )
-    return fitted[0]
+        final = objective(values)
+    order = final.argsort()
+    return values[order], final[order]
 
 
 def trace_kernel(kernel: Tensor) -> Tensor:
@@ -248,23 +186,6 @@ def trace_kernel(kernel: Tensor) -> Tensor:
     points = points[torch.from_numpy(shortest_path(points.numpy(), _PATH_STARTS))]
     shift = 2 / count * cosine_basis(count, count - 1).T @ (points - points.mean(0))
     return torch.stack([-shift[:, 1], shift[:, 0], torch.zeros(count - 1)], 1)
-
-
-def _kernel_evidence(kernel: Tensor) -> Evidence:
-    """A kernel, centred by its mean and smoothed, as tables for `fit`."""
-    side = kernel.shape[0]
-    large = F.pad(kernel, (side,) * 4)
-    position = torch.arange(3 * side, dtype=kernel.dtype) - 3 * side // 2
-    x = float((large.sum(0) * position).sum()) + position
-    y = float((large.sum(1) * position).sum()) + position
-    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), -1) / (3 * side // 2)
-    table = F.grid_sample(large[None, None], grid[None], align_corners=True)[0]
-    return Evidence(
-        _smoothed(table, _SOFTNESS),
-        _gaussian(6 * side + 1, math.sqrt(2) * _SOFTNESS)[None],
-        torch.zeros(1, 2),
-        1 / (4 * math.pi * _SOFTNESS**2),
-    )
 
 
 def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:
@@ -290,18 +211,3 @@ def _equal_masses(kernel: Tensor, count: int, rounds: int = 40) -> Tensor:
         points = torch.where(share[:, None] > 0, total / share.clamp_min(1e-12)[:, None], points)
         penalty = penalty + 0.5 * scale * (share * count - 1)
     return points
-
-
-def _gaussian(side: int, sigma: float) -> Tensor:
-    profile = torch.exp(-0.5 * ((torch.arange(side) - side // 2) / sigma) ** 2)
-    profile = profile / (sigma * math.sqrt(2 * math.pi))
-    return profile[:, None] * profile[None, :]
-
-
-def _smoothed(table: Tensor, sigma: float) -> Tensor:
-    radius = int(3 * sigma + 1)
-    profile = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    profile = profile / profile.sum()
-    result = F.pad(table[:, None], (radius,) * 4)
-    result = F.conv2d(result, profile[None, None, :, None])
-    return F.conv2d(result, profile[None, None, None, :])[:, 0]

@@ -1,12 +1,12 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
-1. Kernels of the whole picture, coarse to fine, from several starts (`uniform`), and ordered
-   curves through each (`kernel_network`, `curve`), made finer by the picture's power spectrum
-   (`spectrum`). Beside them or in their place, what a network reads from the picture itself
-   (`picture_network`).
+1. Kernels of the whole picture, coarse to fine, from several starts (`uniform`), and the smooth,
+   ordered curve of each (`kernel_curve`). Beside them or in their place, what a network reads from
+   the picture itself (`picture_network`).
 2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`).
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
-   fitted to the correlations of overlapping regions (`regions`) and to the power spectrum again.
+   fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
+   (`spectrum`).
 4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
    is not expected to make the picture better (`hypotheses`).
 """
@@ -25,10 +25,10 @@ from ..parallel import side_by_side
 from ..progress import Progress, Steps, announced, within
 from ..trajectory import Trajectory
 from .certainty import Certainty, typical
-from .curve import MOST_COEFFICIENTS, fit, trace_kernel
+from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
-from .hypotheses import SHORT, Hypothesis, dense, exactly_steps, is_believed, judged_steps
-from .kernel_network import network_curve
+from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
+from .kernel_curve import kernel_curve
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
@@ -181,7 +181,7 @@ class _Search:
         works = [_whole_steps(self.view, start) for start in WHOLE_STARTS]
         found = yield from side_by_side(works)
         self._kernels = [kernel for kernel, _ in found]
-        return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
+        return [(i, curve) for i, (_, curve) in enumerate(found)]
 
     def read(self, network: PictureNetwork) -> _Motions:
         """What a network reads from the picture."""
@@ -217,9 +217,9 @@ class _Search:
         yield replace(_COMPARING, fraction=0.0)
         start, kernel = origin.start, self._kernels[origin.start]
         rolling = _roll_steps(self._exact_view, self.view, kernel, WHOLE_STARTS[start])
-        motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
-        for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
-            self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
+        motion = start, (yield from within(rolling, 0, 0.85))
+        (rolled,) = yield from within(self._judged_steps([motion]), 0.85, 1)
+        self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
@@ -275,12 +275,10 @@ class _Search:
         return Estimate(trajectory, moves, certainty, candidates)
 
 
-def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
-    """The kernel of the whole picture from one start, and the curves through it."""
-    kernel = yield from within(_kernel_steps(view, start), 0, 0.8)
-    curves = _curves(kernel, view.camera)
-    curves.append((yield from within(_fit_steps(view, curves[-1]), 0.8, 1)))
-    return kernel, curves
+def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, Tensor]]:
+    """The kernel of the whole picture from one start, and its curve."""
+    kernel = yield from within(_kernel_steps(view, start), 0, 0.95)
+    return kernel, (yield from within(_curve_steps(kernel), 0.95, 1))
 
 
 def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
@@ -301,28 +299,20 @@ def _kernel_steps(view: View, start: Start) -> Steps[Tensor]:
     return kernel
 
 
-def _curves(kernel: Tensor, camera: Camera) -> list[Tensor]:
-    """Curves through a kernel, the last one the most detailed."""
-    # The network knows what motions look like, the trace keeps what this one is like: of a short
-    # motion, that is mostly noise.
-    curves = [network_curve(kernel)]
-    if dense(curves[0], camera).extent >= SHORT:
-        curves.append(trace_kernel(kernel))
-    return curves
+def _curve_steps(kernel: Tensor) -> Steps[Tensor]:
+    return (yield from announced(kernel_curve(kernel), "estimate", 0, 1, "Following the kernel"))
 
 
-def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
-    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture.
+def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[Tensor]:
+    """The curve of a camera whose roll goes with its path, from a kernel of the whole picture.
 
     The roll is searched for in a `small` view.
     """
 
     def judge(kernel: Tensor, slope: Tensor) -> Steps[Hypothesis]:
-        hypotheses = []
-        for i, curve in enumerate(_curves(kernel, small.camera)):
-            judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
-            hypotheses.append((yield from within(judging, 0.5 * i, 0.5 * (i + 1))))
-        return max(hypotheses, key=lambda h: h.score)
+        curve = yield from within(_curve_steps(kernel), 0, 0.4)
+        judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
+        return (yield from within(judging, 0.4, 1))
 
     def exactly(hypothesis: Hypothesis) -> Steps[Hypothesis]:
         return (yield from exactly_steps(small, hypothesis))
@@ -335,9 +325,7 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
         polishing = rolled_kernel(view, finest, slope, start, coarse=False)
         message = "Estimating the blur kernel of a rolling camera"
         found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
-    curves = [with_roll(curve, slope) for curve in _curves(found, view.camera)]
-    fitted = yield from within(_fit_steps(view, curves[-1]), 0.9, 1)
-    return [*curves, fitted]
+    return with_roll((yield from within(_curve_steps(found), 0.9, 1)), slope)
 
 
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:

@@ -164,23 +164,6 @@ def centred_masses(kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def network_curve(kernel: Tensor) -> Tensor:
-    """The curve (without roll) through one kernel, as `curve.fit_kernel` gives it.
-
-    Parameters
-    ----------
-    kernel : Tensor
-        Odd sides, non-negative, shape (s, s).
-
-    Returns
-    -------
-    Tensor
-        Cosine coefficients of pitch, yaw and roll in px, shape (K, 3).
-    """
-    return network_curves([kernel])[0][0]
-
-
-@torch.no_grad()
 def network_curves(kernels: list[Tensor], rays: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Curves that explain all kernels at once, the most certain first.
 
