@@ -129,7 +129,7 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
     """Print PSNR, SSIM and path error of every method."""
     from napari_blur2seq.models import registry
 
-    priors = ["sparse"] + (["learned"] if registry.available("denoiser") else [])
+    priors = ["sparse"] + (["learned"] if registry.available("restoration") else [])
     rows: list[dict[str, float]] = []
     names: list[str] = []
     for name, sharp, blurry, trajectory in PAIRS[which](data, count):
