@@ -133,6 +133,24 @@ def test_a_small_picture_has_a_small_kernel():
     assert float(found.sum()) == pytest.approx(1)
 
 
+def test_a_table_without_a_least_value_leaves_the_kernel_finite():
+    """Correlations cut off at their reach need not be those of any picture."""
+
+    class Same:
+        def forward(self, kernel):
+            return kernel[None]
+
+        def adjoint(self, kernels):
+            return kernels[0]
+
+    cross, first = torch.zeros(1, 5, 5), torch.full((5, 5), 0.04)
+    cross[0, 2, 1] = 1
+    for middle in (-1.0, 0.0):
+        auto = torch.zeros(1, 9, 9)
+        auto[0, 4, 4] = middle
+        assert rolled._least_squares(Same(), cross, auto, 0.5, first).isfinite().all()
+
+
 def test_the_share_of_the_work_that_is_done_never_falls(rolling, monkeypatch):
     monkeypatch.setattr(rolled, "_MOST_TRIALS", 11)
     _, view, _ = rolling

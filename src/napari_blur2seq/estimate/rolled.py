@@ -382,7 +382,11 @@ def _least_squares(
     direction, power = residual, float(residual.square().sum())
     for _ in range(_CONJUGATE_GRADIENTS):
         changed = normal(direction)
-        length = power / max(float((direction * changed).sum()), 1e-20)
+        curvature = float((direction * changed).sum())
+        # Tables cut off at their reach may fall downhill for ever, or be all zero.
+        if curvature <= 1e-12 * power:
+            break
+        length = power / curvature
         kernel = kernel + length * direction
         residual = residual - length * changed
         before, power = power, float(residual.square().sum())
