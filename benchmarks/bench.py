@@ -9,6 +9,7 @@ are aligned (see ``napari_blur2seq.metrics``).
 from __future__ import annotations
 
 import argparse
+import io
 import resource
 import subprocess
 import sys
@@ -30,6 +31,7 @@ LARGEST = 640
 LONG_LENS = 3900.0
 LONG_LENS_EXTENTS = (12, 18, 25, 32, 40, 60, 80, 15)
 GREY_EXTENTS = (11, 15, 19, 23, 12, 17, 21, 26)
+JPEG_QUALITIES = (95, 85, 75, 90)
 
 
 # Name, sharp picture, shaken picture and true trajectory.
@@ -104,7 +106,42 @@ def grey_pairs(data: Path, count: int | None) -> Pairs:
     return made
 
 
-PAIRS = {"gyroscope": pairs, "long-lens": long_lens_pairs, "grey": grey_pairs}
+def compressed_pairs(data: Path, count: int | None) -> Pairs:
+    """The first of these, from JPEG files as a phone writes them."""
+    from PIL import Image
+
+    made = []
+    for i, (name, sharp, blurry, trajectory) in enumerate(pairs(data, count)):
+        file = io.BytesIO()
+        quality = JPEG_QUALITIES[i % len(JPEG_QUALITIES)]
+        Image.fromarray(blurry).save(file, "JPEG", quality=quality)
+        made.append((f"{name}, quality {quality}", sharp, np.asarray(Image.open(file)), trajectory))
+    return made
+
+
+def real_pairs(data: Path, count: int | None) -> Pairs:
+    """Shaken photographs in JPEG files, with the poses that came with them."""
+    from skimage.io import imread
+
+    made = []
+    folder = data / "dev_real" / "pairs"
+    for path in sorted(folder.glob("blurry_*.jpg"))[:count]:
+        number = path.stem.removeprefix("blurry_")
+        blurry, sharp = imread(path), imread(folder / f"sharp_{number}.jpg")
+        trajectory = b2s.Trajectory.load(
+            folder / f"positions_{number}.txt", image_shape=blurry.shape[:2], focal_length=640.0
+        )
+        made.append((number, sharp, blurry, trajectory.centered()))
+    return made
+
+
+PAIRS = {
+    "gyroscope": pairs,
+    "long-lens": long_lens_pairs,
+    "grey": grey_pairs,
+    "compressed": compressed_pairs,
+    "real": real_pairs,
+}
 
 
 def classical(
@@ -280,6 +317,30 @@ def tolerance(data: Path, count: int | None, priors: list[str]) -> None:
         print(f"| {px:.0f} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
 
 
+def noise(data: Path, count: int | None, which: str) -> None:
+    """Print by what factor levels of noise are told wrong: of the finest detail, and as used."""
+    import torch
+
+    from napari_blur2seq.restoration.half_quadratic import estimate_noise
+    from napari_blur2seq.restoration.noise_level import noise_level
+
+    rows = []
+    for name, sharp, blurry, trajectory in PAIRS[which](data, count):
+        clean = np.asarray(b2s.blur(sharp.astype(np.float32) / 255, trajectory))
+        image, clean = (np.atleast_3d(p).astype(np.float32) for p in (blurry / 255.0, clean))
+        # The formula of `noise_level`, away from the border and from what is saturated.
+        error = np.where(image.max(2) < 0.985, (image - clean).mean(2), 0)[20:-20, 20:-20]
+        height, width = (n // 2 * 2 for n in error.shape)
+        coarse = error[:height, :width].reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+        true = 2 * np.sqrt(image.shape[2] * np.square(coarse).mean())
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
+        rows.append([estimate_noise(tensor) / true, noise_level(tensor) / true])
+        print(f"{name:24s} true {true:.4f}  finest {rows[-1][0]:.2f}  used {rows[-1][1]:.2f} of it")
+    logs = np.log(rows)
+    for title, mean, spread in zip(("finest", "used"), logs.mean(0), logs.std(0), strict=True):
+        print(f"{title}: {np.exp(mean):.2f} of the true level, times or by {np.exp(spread):.2f}")
+
+
 def timed(function: Callable[[], object], repeats: int = 3) -> float:
     """Median seconds."""
     seconds = []
@@ -453,7 +514,16 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, help="only the first pictures")
     parser.add_argument(
         "--only",
-        choices=["quality", "refinement", "tolerance", "speed", "memory", "eventloop", "view"],
+        choices=[
+            "quality",
+            "refinement",
+            "tolerance",
+            "noise",
+            "speed",
+            "memory",
+            "eventloop",
+            "view",
+        ],
     )
     parser.add_argument(
         "--prior", action="append", help="for --only tolerance; may be given more than once"
@@ -469,6 +539,8 @@ if __name__ == "__main__":
         refinement(arguments.data, arguments.images)
     if arguments.only == "tolerance":
         tolerance(arguments.data, arguments.images, arguments.prior or ["auto"])
+    if arguments.only in (None, "noise"):
+        noise(arguments.data, arguments.images, arguments.pairs)
     if arguments.only in (None, "speed"):
         speed()
     if arguments.only in (None, "memory"):

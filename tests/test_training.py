@@ -52,6 +52,7 @@ from napari_blur2seq.training.judging import (
 from napari_blur2seq.training.kernels import KernelTask
 from napari_blur2seq.training.loop import train
 from napari_blur2seq.training.motions import Motions
+from napari_blur2seq.training.noise import NoiseTask
 from napari_blur2seq.training.restoration import (
     RestorationTask,
     disturbed,
@@ -219,7 +220,7 @@ def test_the_documented_commands_run(
     """They fine-tune, resume, and what they write is of use."""
     text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
     commands = [shlex.split(line[2:])[1:] for line in text.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 9
+    assert len(commands) == 10
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pictures, "my_pictures")
     shutil.copy(recording, "gyro.txt")
@@ -233,7 +234,8 @@ def test_the_documented_commands_run(
     monkeypatch.setattr(RestorationTask.__init__, "__kwdefaults__", tiny)
     tiny = {"batch": 2, "size": 64, "scored": 2, "channels": (8, 8, 8, 16)}
     monkeypatch.setattr(TrajectoryTask.__init__, "__kwdefaults__", tiny)
-    monkeypatch.setattr(JudgeTask.__init__, "__kwdefaults__", {"batch": 2, "scored": 2})
+    for small in (JudgeTask, NoiseTask):
+        monkeypatch.setattr(small.__init__, "__kwdefaults__", {"batch": 2, "scored": 2})
     ticks = iter(range(0, 10**9, 2000))  # an hour is two looks at the clock
     monkeypatch.setattr(loop, "monotonic", lambda: next(ticks))
     for command in commands:
@@ -258,6 +260,7 @@ def test_the_documented_commands_run(
     rows = table("runs/kernels.csv")
     assert float(rows[-1]["zero motion px"]) > 0
     assert float(table("runs/judge.csv")[-1]["mean error dB"]) > 0
+    assert float(table("runs/noise.csv")[-1]["divergence"]) > 0
 
 
 # The restoration end to end

@@ -361,6 +361,7 @@ class Network(StrEnum):
 
     denoiser = "denoiser"
     restoration = "restoration"
+    noise = "noise"
     kernels = "kernels"
     trajectory = "trajectory"
     judge = "judge"
@@ -372,8 +373,9 @@ def train(
         Network,
         typer.Argument(
             help="denoiser: the learned prior of the restoration; restoration: the same within "
-            "its steps, end to end; kernels: from blur kernels to the trajectory; trajectory: from "
-            "a picture to the trajectory; judge: which of several trajectories to believe."
+            "its steps, end to end; noise: how much of it a picture has; kernels: from blur "
+            "kernels to the trajectory; trajectory: from a picture to the trajectory; judge: which "
+            "of several trajectories to believe."
         ),
     ],
     output: Annotated[

@@ -23,12 +23,14 @@ from torch import Tensor
 from ..camera import Camera
 from ..parallel import side_by_side
 from ..progress import Progress, Steps, announced, within
+from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
 from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
 from .kernel_curve import kernel_curve
+from .kernel_network import network_curves
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
@@ -154,13 +156,13 @@ class _Search:
     """
 
     def __init__(self, image: Tensor, camera: Camera) -> None:
-        self._image, self._camera = image, camera
-        self.view = self.seen = View.of(image, camera, FINE_PIXELS)
+        self._image, self._camera, self._noise = image, camera, noise_level(image)
+        self.view = self.seen = self._small(FINE_PIXELS)
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
 
     def _small(self, pixels: int) -> View:
-        return View.of(self._image, self._camera, pixels)
+        return View.of(self._image, self._camera, pixels, self._noise)
 
     def _judged_steps(self, motions: _Motions) -> Steps[list[Hypothesis]]:
         works = [judged_steps(self.seen, self.view.camera, *motion) for motion in motions]
@@ -181,7 +183,7 @@ class _Search:
         works = [_whole_steps(self.view, start) for start in WHOLE_STARTS]
         found = yield from side_by_side(works)
         self._kernels = [kernel for kernel, _ in found]
-        return [(i, curve) for i, (_, curve) in enumerate(found)]
+        return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
 
     def read(self, network: PictureNetwork) -> _Motions:
         """What a network reads from the picture."""
@@ -217,9 +219,9 @@ class _Search:
         yield replace(_COMPARING, fraction=0.0)
         start, kernel = origin.start, self._kernels[origin.start]
         rolling = _roll_steps(self._exact_view, self.view, kernel, WHOLE_STARTS[start])
-        motion = start, (yield from within(rolling, 0, 0.85))
-        (rolled,) = yield from within(self._judged_steps([motion]), 0.85, 1)
-        self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
+        motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
+        for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
+            self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
@@ -275,10 +277,15 @@ class _Search:
         return Estimate(trajectory, moves, certainty, candidates)
 
 
-def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, Tensor]]:
-    """The kernel of the whole picture from one start, and its curve."""
+def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
+    """The kernel of the whole picture from one start, and its curves."""
     kernel = yield from within(_kernel_steps(view, start), 0, 0.95)
-    return kernel, (yield from within(_curve_steps(kernel), 0.95, 1))
+    return kernel, [_read(kernel), (yield from within(_curve_steps(kernel), 0.95, 1))]
+
+
+def _read(kernel: Tensor) -> Tensor:
+    """What the network takes a kernel for: coarser than its curve, but free of its ghosts."""
+    return network_curves([kernel])[0][0]
 
 
 def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
@@ -303,8 +310,8 @@ def _curve_steps(kernel: Tensor) -> Steps[Tensor]:
     return (yield from announced(kernel_curve(kernel), "estimate", 0, 1, "Following the kernel"))
 
 
-def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[Tensor]:
-    """The curve of a camera whose roll goes with its path, from a kernel of the whole picture.
+def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
+    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture.
 
     The roll is searched for in a `small` view.
     """
@@ -325,7 +332,8 @@ def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[
         polishing = rolled_kernel(view, finest, slope, start, coarse=False)
         message = "Estimating the blur kernel of a rolling camera"
         found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
-    return with_roll((yield from within(_curve_steps(found), 0.9, 1)), slope)
+    curves = [_read(found), (yield from within(_curve_steps(found), 0.9, 1))]
+    return [with_roll(curve, slope) for curve in curves]
 
 
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:

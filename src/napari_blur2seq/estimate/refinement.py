@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ..metrics import path_error
 from ..progress import Climbed, Parts, Progress, Steps, announced, within
+from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
@@ -219,8 +220,9 @@ def _refine_steps(
 ) -> Steps[Refinement]:
     count = len(starts)
     first = []
+    noise = noise_level(image)
     for i, start in enumerate(starts):
-        judging = _judged_steps(_seen(image, start, i))
+        judging = _judged_steps(_seen(image, noise, start, i))
         first.append((yield from within(judging, 0.05 * i / count, 0.05 * (i + 1) / count)))
     # The last judgement, of what is found, takes as long as one of these.
     budget.spent += budget.spent / count
@@ -258,11 +260,11 @@ def _refine_steps(
     return Refinement(best.result, best.objective, best.start, min(others, default=None))
 
 
-def _seen(image: Tensor, start: Trajectory, number: int) -> _Found:
-    view = View.of(image, start.camera, FINE_PIXELS)
+def _seen(image: Tensor, noise: float, start: Trajectory, number: int) -> _Found:
+    view = View.of(image, start.camera, FINE_PIXELS, noise)
     dense = start.resample(max(_POSES, len(start))).centered()
     motion = Trajectory.from_camera(dense.rotations, view.camera, dense.times)
-    small = View.of(image, start.camera, EXACT_PIXELS)
+    small = View.of(image, start.camera, EXACT_PIXELS, noise)
     return _Found(number, view, small, motion, start)
 
 

@@ -12,10 +12,10 @@ from torch.fft import irfft2, rfft2
 from ..fourier import around_zero, differences, fast_size, power_spectrum, transfer_functions
 from ..motion_blur import local_kernels
 from ..progress import Parts
+from ..restoration.tiles import spread
 from ..trajectory import Trajectory
 from .curve import Evidence
 from .latent import periodic, sharp_edges, strongest
-from .view import spread
 
 _SIDE = 96
 _MOST = 36

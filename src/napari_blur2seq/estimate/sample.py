@@ -19,6 +19,7 @@ from ..fourier import fast_size, power_spectrum, transfer_functions
 from ..progress import Parts, Progress, Steps, announced
 from ..restoration.half_quadratic import SATURATED, one_sided
 from ..restoration.sparse import SparseGradientPrior
+from ..restoration.tiles import spread
 from ..trajectory import Trajectory
 from .curve import reach_of
 from .judge import (
@@ -35,7 +36,7 @@ from .judge import (
 )
 from .kernel_network import rasterise
 from .spectrum import likelihood_parts
-from .view import View, spread
+from .view import View
 
 TILE = 160
 _MOST = 12

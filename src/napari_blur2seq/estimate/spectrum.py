@@ -26,10 +26,11 @@ from torch.fft import fftfreq, rfft2, rfftfreq
 
 from ..fourier import power_spectrum, transfer_functions
 from ..progress import Parts
+from ..restoration.tiles import spread
 from ..trajectory import Trajectory
 from .curve import centred_displacements, cosine_basis, reach_of, to_trajectory
 from .kernel_network import rasterise
-from .view import View, spread
+from .view import View
 
 # Side of a tile in px, and the focal length by it: ripples of long kernels need large tiles, but
 # within one the kernel may hardly change, and the wider the lens, the more it does.

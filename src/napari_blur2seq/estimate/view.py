@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import Camera
-from ..restoration.half_quadratic import SATURATED, estimate_noise
+from ..restoration.half_quadratic import SATURATED
+from ..restoration.noise_level import noise_level
 
 # A trajectory is fitted and judged in no larger picture.
 FINE_PIXELS = 700_000
@@ -18,21 +18,6 @@ FINE_PIXELS = 700_000
 _LEAST_FIELD = 0.2
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
 _LONGER = 4.0
-
-
-def spread(
-    shape: Sequence[int], sides: Sequence[int], counts: Sequence[int], most: int
-) -> list[list[int]]:
-    """Starts, along each axis, of parts that are spread evenly over a picture, at most `most`."""
-    counts = list(counts)
-    while counts[0] * counts[1] > most:
-        counts[counts.index(max(counts))] -= 1
-    return [
-        [(length - side) // 2]
-        if count == 1
-        else [round(i * (length - side) / (count - 1)) for i in range(count)]
-        for length, side, count in zip(shape, sides, counts, strict=True)
-    ]
 
 
 def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,11 +53,17 @@ class View:
     noise: float
 
     @classmethod
-    def of(cls, image: Tensor, camera: Camera, pixels: int) -> View:
+    def of(cls, image: Tensor, camera: Camera, pixels: int, noise: float | None = None) -> View:
+        """A picture (C, H, W), reduced to at most so many pixels.
+
+        Its own `noise`, before, is measured where it is not given.
+        """
+        if noise is None:
+            noise = noise_level(image)
         small, factor = reduced(image, pixels)
         if factor != 1:
             camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
-        return cls(*grey_and_mask(small), camera, max(estimate_noise(small), 1 / 255))
+        return cls(*grey_and_mask(small), camera, max(factor * noise, 1 / 255))
 
     @property
     def field(self) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..estimate.judge import Judge
     from ..estimate.kernel_network import KernelNetwork
     from ..estimate.picture_network import PictureNetwork
+    from ..restoration.noise_level import NoiseNetwork
     from ..restoration.unrolled import UnrolledRestoration
 
 
@@ -209,4 +210,13 @@ def load_judge() -> Judge:
 
     network = Judge()
     fill(network, load_state("judge"), "judge")
+    return network.eval().requires_grad_(False)
+
+
+def load_noise_network() -> NoiseNetwork:
+    """The network that tells how much noise is in a picture, with the weights that are shipped."""
+    from ..restoration.noise_level import NoiseNetwork
+
+    network = NoiseNetwork()
+    fill(network, load_state("noise"), "noise")
     return network.eval().requires_grad_(False)

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from ..errors import OptionError
 from .estimated import restore_estimated_steps
-from .half_quadratic import Prior, estimate_noise, restore_steps
+from .half_quadratic import Prior, restore_steps
+from .noise_level import noise_level
 from .photon_noise import PhotonNoise, measure_photon_noise
 from .sparse import SparseGradientPrior
 
 __all__ = [
     "PhotonNoise",
-    "estimate_noise",
     "load_prior",
+    "noise_level",
     "noise_of",
     "restore_estimated_steps",
     "restore_steps",
@@ -47,14 +48,15 @@ def load_prior(name: str, device: torch.device, tile: int | None = None) -> tupl
     return SparseGradientPrior(tile=tile), "sparse gradients"
 
 
-def noise_of(image: Tensor, level: float | None, model: str) -> float | PhotonNoise | None:
+def noise_of(image: Tensor, level: float | None, model: str) -> float | PhotonNoise:
     """The noise of (C, H, W) as `restore_steps` takes it.
 
-    Of ``"white"`` noise, the level alone, None to have it estimated. Of ``"poisson"`` noise, what
-    is measured in the picture, scaled to the root mean square `level` where that is given.
+    Of ``"white"`` noise, the level alone; where none is given, see `noise_level`. Of ``"poisson"``
+    noise, what is measured in the picture, scaled to the root mean square `level` where that is
+    given.
     """
     if model == "white":
-        return level
+        return noise_level(image) if level is None else level
     measured = measure_photon_noise(image)
     if level is None:
         return measured

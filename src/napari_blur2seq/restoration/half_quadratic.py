@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 Trust = Literal["known", "trusted", "doubted"]
 
 SATURATED = 0.985
+# Of the absolute values of a normal distribution, in standard deviations.
+NORMAL_MEDIAN = 0.6745
 LEAST_SIGMA = 1.5 / 255
 _PREVIEW_SIDE = 1024
 # Of photon noise in the dark: more than none, for all that is not noise.
@@ -122,7 +124,7 @@ def estimate_noise(image: Tensor) -> float:
     detail = fine_detail(image)
     inside = ((image > 0.02) & (image < SATURATED))[:, 1:-1, 1:-1]
     values = detail[inside] if inside.any() else detail.flatten()
-    return float(values.abs().median() / 0.6745)
+    return float(values.abs().median() / NORMAL_MEDIAN)
 
 
 def fine_detail(image: Tensor) -> Tensor:

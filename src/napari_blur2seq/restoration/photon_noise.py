@@ -15,7 +15,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from .half_quadratic import SATURATED, fine_detail
+from .half_quadratic import NORMAL_MEDIAN, SATURATED, fine_detail
 
 _BINS = 32
 _LEAST_VARIANCE = 1e-12
@@ -62,7 +62,7 @@ def measure_photon_noise(image: Tensor) -> PhotonNoise:
         detail, brightness = detail[kept], brightness[kept]
     bins = np.array_split(np.argsort(brightness), min(_BINS, len(brightness)))
     mean = np.array([brightness[part].mean() for part in bins])
-    variance = np.array([(np.median(detail[part]) / 0.6745) ** 2 for part in bins])
+    variance = np.array([(np.median(detail[part]) / NORMAL_MEDIAN) ** 2 for part in bins])
     # Rounding is no noise.
     variance[variance < _LEAST_VARIANCE] = 0
     if np.ptp(mean) < 1e-6 or not variance.any():

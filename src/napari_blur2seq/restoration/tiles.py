@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..progress import Parts
+
+
+def spread(
+    shape: Sequence[int], sides: Sequence[int], counts: Sequence[int], most: int
+) -> list[list[int]]:
+    """Starts, along each axis, of parts that are spread evenly over a picture, at most `most`."""
+    counts = list(counts)
+    while counts[0] * counts[1] > most:
+        counts[counts.index(max(counts))] -= 1
+    return [
+        [(length - side) // 2]
+        if count == 1
+        else [round(i * (length - side) / (count - 1)) for i in range(count)]
+        for length, side, count in zip(shape, sides, counts, strict=True)
+    ]
 
 
 def filtered(

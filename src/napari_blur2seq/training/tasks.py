@@ -27,7 +27,8 @@ def make_task(
     Parameters
     ----------
     network : str
-        ``"denoiser"``, ``"restoration"``, ``"kernels"``, ``"trajectory"`` or ``"judge"``.
+        ``"denoiser"``, ``"restoration"``, ``"noise"``, ``"kernels"``, ``"trajectory"`` or
+        ``"judge"``.
     images : Path, optional
         Folder of sharp pictures.
     development : Path, optional
@@ -47,10 +48,10 @@ def make_task(
         from .kernels import KernelTask
 
         return KernelTask(logs)
-    if network not in ("denoiser", "restoration", "trajectory", "judge"):
+    if network not in ("denoiser", "restoration", "noise", "trajectory", "judge"):
         raise OptionError(
-            f"There is no network {network!r} to train; choose denoiser, restoration, kernels, "
-            "trajectory or judge."
+            f"There is no network {network!r} to train; choose denoiser, restoration, noise, "
+            "kernels, trajectory or judge."
         )
     if images is None:
         raise OptionError(f"The {network} learns from sharp pictures; name their folder.")
@@ -59,6 +60,10 @@ def make_task(
         from .judging import JudgeTask
 
         return JudgeTask(*pictures, logs)
+    if network == "noise":
+        from .noise import NoiseTask
+
+        return NoiseTask(*pictures, logs)
     if network == "restoration":
         from .restoration import RestorationTask
 
