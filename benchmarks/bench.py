@@ -198,7 +198,7 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
         print(
             f"{name:24s} extent {row['extent']:4.0f} px   untouched {row['untouched']:5.2f}   "
             f"oracle {row[oracle]:5.2f}   deblur {row['deblur']:5.2f}   path error "
-            f"{row['path error']:5.2f} of {row['zero error']:5.2f} px",
+            f"{row['path error']:5.2f} of {row['zero error']:5.2f} px, bound {row['bound']:5.2f}",
             flush=True,
         )
     for low, high in ((0, 15.5), (0, 30.5), (0, 1000)):

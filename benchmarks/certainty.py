@@ -99,7 +99,7 @@ def fit(files: list[Path]) -> None:
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     rows = [row for row in rows if row["moves"]]
     errors = np.log([max(row.get("refined_error_px", row["error_px"]), 0.05) for row in rows])
-    table = np.array([signs(row["agreement"], row["extent"]) for row in rows])
+    table = np.array([signs(row["agreement"], row["extent"], row["field"]) for row in rows])
     count, terms = table.shape
     # Coefficients of either sign, and what the errors are above and below.
     above, below = np.eye(count), -np.eye(count)

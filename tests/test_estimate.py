@@ -274,11 +274,12 @@ def test_the_strongest_values_are_as_many_as_asked():
 
 
 def test_what_is_said_of_the_error_grows_with_extent_and_falls_with_agreement():
-    def bound(agreement, extent):
-        return Certainty(extent, 0.5, agreement, 2.0, 1.0, 5.0).error
+    def bound(agreement, extent, field=0.3):
+        return Certainty(extent, 0.5, agreement, 2.0, 1.0, 5.0, field).error
 
     assert 0 < bound(2.5, 5.0) < bound(2.5, 20.0) < bound(1.0, 20.0) < bound(0.0, 20.0) < 20
     assert bound(3.0, 20.0) == bound(6.0, 20.0)
+    assert bound(2.0, 20.0, 0.0) < bound(2.0, 20.0, 0.5) < bound(2.0, 20.0, 0.6)
 
 
 def test_saturated_pixels_are_masked():
@@ -315,11 +316,11 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
     ],
 )
 def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
-    certainty = Certainty(extent, 1.0, agreement, gain, low, likelier)
+    certainty = Certainty(extent, 1.0, agreement, gain, low, likelier, 0.3)
     assert is_believed(certainty, (300, 400), 1.0) is believed
 
 
 def test_what_motions_that_are_alike_foretell_together():
-    chosen = Certainty(10.0, 0.5, 1.2, 2.0, -0.1, 8.0)
-    others = [Certainty(11.0, 0.7, 0.0, g, n, 7.0) for g, n in ((1.0, 0.3), (4.0, 0.2))]
-    assert typical(chosen, [chosen, *others]) == Certainty(10.0, 0.5, 1.2, 2.0, 0.2, 7.0)
+    chosen = Certainty(10.0, 0.5, 1.2, 2.0, -0.1, 8.0, 0.3)
+    others = [Certainty(11.0, 0.7, 0.0, g, n, 7.0, 0.3) for g, n in ((1.0, 0.3), (4.0, 0.2))]
+    assert typical(chosen, [chosen, *others]) == Certainty(10.0, 0.5, 1.2, 2.0, 0.2, 7.0, 0.3)

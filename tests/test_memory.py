@@ -26,7 +26,7 @@ def blurry(monkeypatch) -> np.ndarray:
 
     def known(*_):
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(motion, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0))
+        return Estimate(motion, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0, 0.3))
 
     monkeypatch.setattr(pipeline, "_estimate", known)
     return b2s.blur(sharp, motion)

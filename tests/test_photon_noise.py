@@ -76,7 +76,7 @@ def test_dim_and_bright_parts_are_restored_each_by_its_noise(prior, gain_db):
 def test_a_result_says_what_was_measured(monkeypatch):
     def known(*_):
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(MOTION, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0))
+        return Estimate(MOTION, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0, 0.3))
 
     monkeypatch.setattr(pipeline, "_estimate", known)
     blurry = counted(np.asarray(b2s.blur(SHARP, MOTION)), 200, 2.0).clip(0, 1)

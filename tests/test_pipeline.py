@@ -163,7 +163,7 @@ def test_a_dim_picture_is_deblurred_like_a_bright_one(blurry, monkeypatch, dtype
     def known(image, *_):
         estimated.append(image)
         yield Progress("estimate", 1.0, "Known")
-        return Estimate(motion, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0))
+        return Estimate(motion, True, Certainty(8.0, 0.5, 2.0, 1.0, 0.5, 5.0, 0.3))
 
     estimated = []
     monkeypatch.setattr(pipeline, "_estimate", known)
@@ -287,7 +287,7 @@ def test_the_motion_can_be_estimated_from_a_region(blurry, monkeypatch):
         given.append((tuple(image.shape), camera))
         yield Progress("estimate", 1.0, "quick")
         found = b2s.Trajectory.from_camera([[0, -0.01, 0.02], [0, 0.01, -0.02]], camera)
-        return kernel_based.Estimate(found, False, Certainty(8.0, 0.5, 0.0, 0.0, -1.0, 5.0))
+        return kernel_based.Estimate(found, False, Certainty(8.0, 0.5, 0.0, 0.0, -1.0, 5.0, 0.3))
 
     monkeypatch.setattr(kernel_based, "estimate_steps", estimate)
     whole = b2s.Camera.for_image(SHAPE)

@@ -76,6 +76,11 @@ class Camera:
         object.__setattr__(self, "principal_point", (cx, cy))
         object.__setattr__(self, "image_shape", (height, width))
 
+    @property
+    def field(self) -> float:
+        """Distance of the corners from the middle, by the focal length."""
+        return math.hypot(*self.image_shape) / 2 / self.focal_length
+
     @classmethod
     def for_image(
         cls,

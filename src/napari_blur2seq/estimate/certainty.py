@@ -1,11 +1,12 @@
 r"""How far an estimated motion may be from the true one.
 
-Two things foretell the error: how many starts found about the same motion, and how long it is.
-Its 90 % quantile is
+Three things foretell the error: how many starts found about the same motion, how long it is, and
+how wide the lens, as all starts may miss the same roll. Its 90 % quantile is
 
-.. math:: \log e_{90} = a + b \min(n, 2) + c \log(x + 1)
+.. math:: \log e_{90} = a + b \min(n, 2) + c \log(x + 1) + d \min(\varphi, 0.6)
 
-with the agreement :math:`n` and the extent :math:`x` in px; quantile regression (Koenker and
+with the agreement :math:`n`, the extent :math:`x` in px, and the distance :math:`\varphi` of the
+corners from the middle by the focal length; quantile regression (Koenker and
 Bassett, *Regression quantiles*, Econometrica 1978) over pictures shaken by known motions
 (``benchmarks/certainty.py``).
 """
@@ -19,7 +20,8 @@ from statistics import median
 
 QUANTILE = 0.9
 _CONFIRMING = 1.0
-COEFFICIENTS = (-1.42, -0.59, 0.97)
+COEFFICIENTS = (-2.92, -0.58, 1.36, 2.07)
+_WIDE = 0.6
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Certainty:
         What it expects to be exceeded nearly everywhere in the picture, dB.
     likelihood_gain : float
         By how much it makes the power spectrum likelier than no motion does, hundredths.
+    field : float
+        Distance of the corners from the middle, by the focal length.
     """
 
     extent: float
@@ -48,6 +52,7 @@ class Certainty:
     expected_gain: float
     low_gain: float
     likelihood_gain: float
+    field: float
 
     @property
     def confirmed(self) -> bool:
@@ -57,11 +62,8 @@ class Certainty:
     @property
     def error(self) -> float:
         """Path error that the motion stays within in nine of ten pictures, px."""
-        return math.exp(
-            sum(
-                a * s for a, s in zip(COEFFICIENTS, signs(self.agreement, self.extent), strict=True)
-            )
-        )
+        known = signs(self.agreement, self.extent, self.field)
+        return math.exp(sum(a * s for a, s in zip(COEFFICIENTS, known, strict=True)))
 
 
 def typical(chosen: Certainty, alike: Sequence[Certainty]) -> Certainty:
@@ -74,7 +76,7 @@ def typical(chosen: Certainty, alike: Sequence[Certainty]) -> Certainty:
     )
 
 
-def signs(agreement: float, extent: float) -> tuple[float, float, float]:
+def signs(agreement: float, extent: float, field: float) -> tuple[float, float, float, float]:
     """What the logarithm of the error is linear in."""
-    # All starts miss the same roll, so that more of them do not make it surer.
-    return 1.0, min(agreement, 2.0), math.log(extent + 1)
+    # More starts that agree do not make it surer.
+    return 1.0, min(agreement, 2.0), math.log(extent + 1), min(field, _WIDE)

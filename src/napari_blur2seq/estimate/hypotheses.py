@@ -152,6 +152,7 @@ class Hypothesis:
             expected_gain=self.verdict.gain,
             low_gain=self.verdict.low_gain,
             likelihood_gain=self.verdict.likelihood - at_rest,
+            field=self.motion.camera.field,
         )
 
 

@@ -67,8 +67,8 @@ class View:
 
     @property
     def field(self) -> float:
-        """Distance of the corners from the middle, by the focal length."""
-        return math.hypot(*self.grey.shape) / 2 / self.camera.focal_length
+        """See `Camera.field`."""
+        return self.camera.field
 
     @property
     def varies(self) -> bool:
