@@ -34,7 +34,7 @@ from .tiles import spread
 CELL = 32
 _LEVELS = 255
 # Less cannot be seen in pictures of 8 bits.
-_LEAST = 0.3 / _LEVELS
+LEAST_LEVEL = 0.3 / _LEVELS
 # Px: so many parts of a picture, of such a side, are looked at.
 _SIDE, _PARTS = 256, 16
 # Factors up to which both levels agree, and from which on they do not.
@@ -73,7 +73,7 @@ class NoiseNetwork(nn.Module):
         """
         detail = fine_detail(F.pad(pictures, (1,) * 4, mode="replicate")[:, 0])
         finest = detail.flatten(1).abs().median(1).values / NORMAL_MEDIAN
-        finest = finest.clamp_min(_LEAST)[:, None, None]
+        finest = finest.clamp_min(LEAST_LEVEL)[:, None, None]
         # On this scale, white noise looks the same however strong it is.
         x = F.pixel_unshuffle(torch.asinh(detail / finest)[:, None], 2)
         level = finest[:, None].log().expand(-1, 1, *x.shape[-2:])
@@ -100,7 +100,7 @@ def noise_level(image: Tensor) -> float:
     with torch.no_grad():
         variance = _shipped()(torch.stack([grey[part] for part in parts])[:, None]).exp()
     mean = (variance * weights).sum() / weights.sum()
-    return _between(max(finest, _LEAST), float((len(image) * mean).sqrt()))
+    return _between(max(finest, LEAST_LEVEL), float((len(image) * mean).sqrt()))
 
 
 def _between(finest: float, told: float) -> float:

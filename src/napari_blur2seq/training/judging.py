@@ -9,7 +9,6 @@ the restored one lies, as a shift is no error of the blur model.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,14 +20,16 @@ from torch.fft import irfft2, rfft2
 
 from ..estimate.curve import cosine_basis
 from ..estimate.judge import CELL, ITERATIONS, LEAST_NOISE, POWER, ROUNDS, Judge, log_ratio
-from ..estimate.kernel_network import KernelNetwork, rasterise
+from ..estimate.kernel_network import KernelNetwork
 from ..fourier import around_zero, differences, power_spectrum, transfer_functions
 from ..models.registry import load_kernel_network
 from ..progress import finish
 from ..restoration.sparse import SparseGradientPrior
 from ..shake import GyroscopeLog
+from .blurring import blurred, rendered
 from .kernels import synthesise
 from .motions import Motions
+from .replay import Replay
 from .sharp import random_crops
 
 PATCH = 160
@@ -98,18 +99,13 @@ class JudgeTask:
         fixed = np.random.default_rng(0), torch.Generator().manual_seed(0)
         made = [self._restored(self._development, *fixed) for _ in range(self._scored)]
         self._examples = made
-        self._kept: deque[Batch] = deque(maxlen=_KEPT)
-        self._uses = 0
+        self._replay = Replay[Batch](_KEPT, _USES, self._numbers)
 
     def loss(self, network: nn.Module, share: float) -> Tensor:
         """Errors of the logarithms in the cells, and of the whole patch's gain."""
-        if self._uses % _USES == 0:
-            made = self._restored(self._images, self._numbers, self._generator)
-            self._kept.append(made)
-        chosen = self._kept[-1]
-        if self._uses % _USES:
-            chosen = self._kept[int(self._numbers.integers(len(self._kept)))]
-        self._uses += 1
+        chosen = self._replay.next(
+            lambda: self._restored(self._images, self._numbers, self._generator)
+        )
         *pictures, noise, restored, blurry = (t.to(self._device).float() for t in chosen)
         logs = network(*pictures, noise)
         expected = (torch.stack([restored, blurry], 1) + _LEAST_ERROR).log()
@@ -137,7 +133,7 @@ class JudgeTask:
         """Blurry and restored patches, residuals, noise, and the cells' mean squared errors."""
         count = self._batch
         true, candidate = candidates(self._motions, self._reader, count, generator)
-        kernels = [_kernels(paths) for paths in (true, candidate)]
+        kernels = [rendered(paths, 2 * _REACH + 5) for paths in (true, candidate)]
         sharp = random_crops(images, count, _FULL, numbers).float().mean(1) / 255
 
         def uniform() -> Tensor:
@@ -149,7 +145,7 @@ class JudgeTask:
         gamma = torch.where(uniform() < 0.5, 1.0, 1.2 + 1.2 * uniform())
         gain = torch.where(uniform() < 0.8, 1.0, 1 + 0.3 * uniform())
         noise = 0.002 * 10 ** (1.1 * uniform())
-        light = _blurred(sharp**gamma, kernels[0]).clamp_min(0) ** (1 / gamma)
+        light = blurred(sharp**gamma, kernels[0]).clamp_min(0) ** (1 / gamma)
         noisy = gain * light + noise * torch.randn(light.shape, generator=generator)
         blurry = ((noisy.clamp(0, 1) * 255).round() / 255)[:, *_INSIDE]
         assumed = 2 * noise.clamp_min(LEAST_NOISE)
@@ -247,20 +243,6 @@ def quick_restoration(blurry: Tensor, kernels: Tensor, assumed: Tensor) -> tuple
 def _size(paths: Tensor) -> Tensor:
     """Furthest displacement along an axis, shape (B, 1, 1)."""
     return paths.abs().flatten(1).amax(1)[:, None, None].clamp_min(0.5)
-
-
-def _kernels(paths: Tensor) -> Tensor:
-    count, poses, _ = paths.shape
-    weights = paths.new_full((count, poses), 1 / poses)
-    kernels = rasterise(paths, weights, paths.new_ones(count), 2 * _REACH + 5)
-    kernels /= kernels.sum((1, 2), keepdim=True)
-    return kernels
-
-
-def _blurred(pictures: Tensor, kernels: Tensor) -> Tensor:
-    sides = (pictures.shape[-2], pictures.shape[-1])
-    blurred: Tensor = irfft2(rfft2(pictures) * transfer_functions(kernels, sides), s=sides)
-    return blurred
 
 
 def _error(picture: Tensor, sharp: Tensor) -> Tensor:

@@ -7,22 +7,20 @@ known.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fft import irfft2, rfft2
 
-from ..estimate.kernel_network import rasterise
-from ..fourier import transfer_functions
 from ..restoration.half_quadratic import SATURATED
-from ..restoration.noise_level import CELL, NoiseNetwork
+from ..restoration.noise_level import CELL, LEAST_LEVEL, NoiseNetwork
 from ..shake import GyroscopeLog
+from .blurring import blurred, rendered
 from .jpeg import jpeg
 from .motions import Motions
+from .replay import Replay
 from .sharp import random_crops
 
 _PATCH = 4 * CELL
@@ -38,7 +36,6 @@ _USES = 3
 # with smoothed noise, compressed; and of the batches that are reduced afterwards.
 _AT_REST, _RESPONSE, _BRIGHT, _SMOOTHED, _COMPRESSED, _REDUCED = 0.08, 0.5, 0.2, 0.25, 0.6, 0.3
 _QUALITIES = (65, 100)
-_LEAST_VARIANCE = (0.3 / 255) ** 2
 
 # Grey pictures (B, 1, H, W), the variance of their cells (B, h, w), and how much each counts.
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -90,17 +87,11 @@ class NoiseTask:
         self._generator = torch.Generator().manual_seed(int(self._numbers.integers(2**31)))
         fixed = np.random.default_rng(0), torch.Generator().manual_seed(0)
         self._examples = [self._made(self._development, *fixed) for _ in range(self._scored)]
-        self._kept: deque[Batch] = deque(maxlen=_KEPT)
-        self._uses = 0
+        self._replay = Replay[Batch](_KEPT, _USES, self._numbers)
 
     def loss(self, network: nn.Module, share: float) -> Tensor:
         """Itakura and Saito's divergence of the variances: the errors' likelihood."""
-        if self._uses % _USES == 0:
-            self._kept.append(self._made(self._images, self._numbers, self._generator))
-        chosen = self._kept[-1]
-        if self._uses % _USES:
-            chosen = self._kept[int(self._numbers.integers(len(self._kept)))]
-        self._uses += 1
+        chosen = self._replay.next(lambda: self._made(self._images, self._numbers, self._generator))
         pictures, variance, weights = (t.to(self._device) for t in chosen)
         return _divergence(network(pictures), variance, weights)
 
@@ -161,12 +152,8 @@ class NoiseTask:
         extents[torch.rand(count, generator=generator) < _AT_REST] = 0
         across = (paths.amax(1) - paths.amin(1)).norm(dim=1)[:, None, None]
         paths = (paths / across.clamp_min(1e-9) * extents).clamp(-_MARGIN, _MARGIN)
-        weights = torch.full((count, _POSES), 1 / _POSES)
-        kernels = rasterise(paths, weights, torch.ones(count), 2 * _MARGIN + 3)
-        kernels = kernels / kernels.sum((1, 2), keepdim=True)
-        size = (_FULL, _FULL)
-        blurred: Tensor = irfft2(rfft2(light) * transfer_functions(kernels, size)[:, None], s=size)
-        return blurred
+        kernels = rendered(paths, 2 * _MARGIN + 3)
+        return blurred(light.transpose(0, 1), kernels).transpose(0, 1)
 
 
 def _cells(file: Tensor, clean: Tensor, numbers: np.random.Generator) -> Batch:
@@ -192,7 +179,7 @@ def _cells(file: Tensor, clean: Tensor, numbers: np.random.Generator) -> Batch:
     squares = (2 * F.avg_pool2d(error, 2)).square() * known
     weights = F.avg_pool2d(known, CELL // 2)[:, 0]
     variance = F.avg_pool2d(squares, CELL // 2)[:, 0] / weights.clamp_min(1e-6)
-    return grey, variance.clamp_min(_LEAST_VARIANCE), weights
+    return grey, variance.clamp_min(LEAST_LEVEL**2), weights
 
 
 def _divergence(logs: Tensor, variance: Tensor, weights: Tensor) -> Tensor:
