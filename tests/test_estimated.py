@@ -97,3 +97,19 @@ def test_a_saturated_picture_and_a_small_one(prior):
         motion = b2s.shake.simulate_tremor((height, width), extent=6.0, seed=2)
         restored = run(restore_estimated_steps(picture, motion, prior))
         assert restored.shape == picture.shape and torch.isfinite(restored).all()
+
+
+def test_the_denoiser_sees_the_picture_from_all_sides(blurry, motion):
+    """What it does to one side of what it sees, it does to every side of the picture."""
+    sparse = load_prior("sparse", CPU)[0]
+
+    class Spoilt:
+        schedules = sparse.schedules
+
+        def __call__(self, image, sigma, trust):
+            weight = torch.linspace(0, 1, image.shape[-1])
+            return sparse(image + 0.02 * (weight - 0.5), sigma, trust)
+
+    spoilt, good = (run(restore_steps(blurry, motion, p)) for p in (Spoilt(), sparse))
+    left, right = (spoilt - good).mean((0, 1)).tensor_split(2)
+    assert abs(left.mean() - right.mean()) < 0.5 * 0.01

@@ -21,7 +21,7 @@ from torch.fft import irfft2, rfft2
 
 from ..fourier import power_spectrum, transfer_functions
 from .denoiser import Denoiser
-from .half_quadratic import SATURATED, Schedule, Trust, one_sided
+from .half_quadratic import SATURATED, Schedule, Trust, flipped, one_sided
 
 # Schedules that suit a denoiser trained alone. With a motion that is not quite right, every
 # step adds to the ringing, so there are fewer.
@@ -82,7 +82,8 @@ class Splitting(nn.Module):
             residual = one_sided(residual, saturated)
             ridge = self._start.strength * strength_factor * (last / level).square()
             spectrum = rfft2(residual) * transfer.conj() / (power + ridge)
-            z = self.denoiser(z + irfft2(spectrum, s=size), level * level_factor)
+            u = z + irfft2(spectrum, s=size)
+            z = flipped(self.denoiser(flipped(u, k), level * level_factor), k)
         return z[..., margin:-margin, margin:-margin]
 
     def _factors(self) -> Tensor:
