@@ -15,15 +15,15 @@ from napari_blur2seq.estimate.curve import (
     to_trajectory,
     trace_kernel,
 )
-from napari_blur2seq.estimate.hypotheses import is_believed
+from napari_blur2seq.estimate.hypotheses import dense, is_believed
 from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
-from napari_blur2seq.estimate.kernel_curve import kernel_curve
+from napari_blur2seq.estimate.kernel_curve import drawn, kernel_curve
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
 from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood_parts
-from napari_blur2seq.estimate.uniform import Start, cleaned, uniform_kernel
-from napari_blur2seq.estimate.view import View, grey_and_mask
+from napari_blur2seq.estimate.uniform import Start, cleaned, improved_kernel, uniform_kernel
+from napari_blur2seq.estimate.view import FINE_PIXELS, View, grey_and_mask
 from napari_blur2seq.fourier import (
     differences,
     differences_into,
@@ -181,6 +181,63 @@ def test_of_a_kernel_in_small_pieces_the_largest_is_kept():
     assert float(kept.sum()) == pytest.approx(1)
     assert kept[10, 13] > 0
     assert int((kept > 0).sum()) == 3
+
+
+def test_of_a_faint_kernel_is_kept_what_its_noise_is_weaker_than():
+    generator = torch.Generator().manual_seed(0)
+    kernel = 1e-3 * torch.randn(61, 61, generator=generator)
+    kernel[30, 30:32] += 1.0
+    kernel[30, 32:55] += 0.02
+    line = (30, slice(32, 55))
+    assert float(cleaned(kernel)[line].sum()) == 0
+    faint = cleaned(kernel, faint=True)
+    assert (faint[line] > 0).all()
+    assert float(faint.sum()) == pytest.approx(1)
+    assert float(faint[30].sum()) > 0.97
+
+
+@pytest.fixture(scope="module")
+def far():
+    """A photograph shaken by 60 px through a long lens."""
+    sharp = coffee()[:, 60:540]
+    trajectory = shake.simulate_tremor(
+        sharp.shape[:2], extent=60.0, seed=3, focal_length=3000.0, exposure=0.5
+    )
+    blurry = b2s.blur(sharp, trajectory.resample(200), noise=0.004, seed=1)
+    return View.of(tensor(blurry), trajectory.camera, FINE_PIXELS), trajectory
+
+
+def apart_from(trajectory, curve, view):
+    """Path error of a curve by that of no motion."""
+    found = dense(curve, view.camera)
+    rest = b2s.Trajectory.zero(view.camera.image_shape, 64, view.camera.focal_length)
+    return path_error(trajectory, found) / path_error(trajectory, rest)
+
+
+def test_a_long_motion_is_found_in_half_the_size_and_followed_up(far):
+    view, trajectory = far
+    small = view.scaled(0.5)
+    assert small.camera.focal_length == trajectory.focal_length / 2
+    start = Start(0.5, 2, faint=True)
+    *_, (_, kernel) = uniform_kernel(small.grey, small.mask, start, 75)
+    assert len(kernel) <= 75
+    curve = 2 * finish(kernel_curve(kernel))
+    first = apart_from(trajectory, curve, view)
+    assert first < 0.3
+    *_, (fraction, kernel) = improved_kernel(view.grey, view.mask, drawn(curve), start)
+    assert fraction == 1
+    assert apart_from(trajectory, finish(kernel_curve(kernel)), view) < 1.1 * first
+
+
+def test_a_drawn_curve_is_the_kernel_of_its_motion():
+    curve = torch.zeros(16, 3)
+    curve[0, 0], curve[1, 1] = 9.0, 5.0
+    kernel = drawn(curve)
+    assert len(kernel) % 2 == 1
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+    again = finish(kernel_curve(kernel))
+    camera = b2s.Camera(1e5, (120.0, 100.0), SHAPE)
+    assert path_error(*(to_trajectory(c, camera, 64) for c in (curve, again))) < 0.3
 
 
 def test_the_judge_prefers_the_true_motion(shaken):

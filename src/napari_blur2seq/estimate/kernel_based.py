@@ -1,8 +1,9 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
 1. Kernels of the whole picture, coarse to fine, from several starts (`uniform`), and the smooth,
-   ordered curve of each (`kernel_curve`). Beside them or in their place, what a network reads from
-   the picture itself (`picture_network`).
+   ordered curve of each (`kernel_curve`). If one of them is long, the same in half the size, where
+   it is short; the best of these are drawn and improved at full resolution. Beside them or in
+   their place, what a network reads from the picture itself (`picture_network`).
 2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`).
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
@@ -13,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -29,13 +31,13 @@ from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
 from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
-from .kernel_curve import kernel_curve
+from .kernel_curve import drawn, kernel_curve
 from .kernel_network import network_curves
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .rolled import resized, rolled_kernel, search_steps, with_roll
 from .spectrum import fit_to_spectrum, likelihood_parts
-from .uniform import Start, uniform_kernel
+from .uniform import MAX_SIZE, Start, improved_kernel, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
 
 WHOLE_STARTS = (
@@ -44,12 +46,22 @@ WHOLE_STARTS = (
     Start(0.5, 2, lights=False),
     Start(0.1, 4, 0.1, lights=False),
 )
+# Looking for long motions in half the size. Few of their parts are strong.
+LONG_STARTS = tuple(replace(start, faint=True) for start in WHOLE_STARTS)
+_STARTS = (*WHOLE_STARTS, *LONG_STARTS)
+_HALF = 0.5
+# Px: where no motion that is found is longer, there is none.
+_LOOK_AGAIN = 24
+# So many of them are followed up to full resolution, in these steps.
+_FOLLOWED, _STEPS_UP = 4, (math.sqrt(0.5), 1.0)
 _REFINED = 3
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
 # Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
 # has come from beyond them, and it has seen few that long.
 _LONG = 32
+# But not to fewer pixels than that, nor those that are no larger than for the exact blur.
+_LEAST_PIXELS = 30_000
 # Number of the first start that is not a kernel's.
 _READ = 100
 _REGION_ROUNDS = 3
@@ -121,10 +133,12 @@ def estimate_steps(
     motions: _Motions = []
     # The shares of the work are as measured.
     if kernels:
-        motions += yield from within(search.kernel_steps(), 0, 0.3)
+        motions += yield from within(search.kernel_steps(), 0, 0.24)
+        motions += yield from within(search.long_steps(motions), 0.24, 0.28)
     if network is not None:
         motions += search.read(network)
-    yield from within(search.first_steps(motions), 0.3, 0.38)
+    yield from within(search.first_steps(motions), 0.28, 0.36)
+    yield from within(search.follow_steps(), 0.36, 0.38)
     if not focal_length_known:
         yield from within(search.lens_steps(), 0.38, 0.42)
     done = 0.42
@@ -185,6 +199,29 @@ class _Search:
         self._kernels = [kernel for kernel, _ in found]
         return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
 
+    def long_steps(self, motions: _Motions) -> Steps[_Motions]:
+        """What kernels of the picture in half its size show, if there are long motions."""
+        if max(dense(curve, self.view.camera).extent for _, curve in motions) < _LOOK_AGAIN:
+            return []
+        small = self.view.scaled(_HALF)
+        found = yield from side_by_side([_half_steps(small, start) for start in LONG_STARTS])
+        up = self.view.camera.focal_length / small.camera.focal_length
+        self._kernels += [resized(kernel, up) for kernel, _ in found]
+        return [(len(WHOLE_STARTS) + i, up * curve) for i, (_, curve) in enumerate(found)]
+
+    def follow_steps(self) -> Steps[None]:
+        """Add what the best of these motions become at full resolution."""
+        of_half = [h for h in self.found if len(WHOLE_STARTS) <= h.start < len(_STARTS)]
+        of_half.sort(key=lambda h: -h.standing(self.found))
+        followed = of_half[:_FOLLOWED]
+        works = [_up_steps(self.view, h.curve, _STARTS[h.start]) for h in followed]
+        yield replace(_COMPARING, fraction=0.0)
+        ends = yield from within(side_by_side(works), 0, 0.8)
+        for h, (kernel, _) in zip(followed, ends, strict=True):
+            self._kernels[h.start] = kernel
+        motions = [(h.start, curve) for h, (_, curve) in zip(followed, ends, strict=True)]
+        self.found += yield from within(self._judged_steps(motions), 0.8, 1)
+
     def read(self, network: PictureNetwork) -> _Motions:
         """What a network reads from the picture."""
         small, _ = reduced(self._image, FINE_PIXELS)
@@ -196,7 +233,7 @@ class _Search:
         longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
         pixels = self.view.grey.numel()
         if longest > _LONG and pixels > EXACT_PIXELS:
-            self.seen = self._small(max(EXACT_PIXELS, int(pixels * (_LONG / longest) ** 2)))
+            self.seen = self._small(max(_LEAST_PIXELS, int(pixels * (_LONG / longest) ** 2)))
         self.found = yield from self._judged_steps(motions)
 
     def lens_steps(self) -> Steps[None]:
@@ -214,11 +251,11 @@ class _Search:
 
     def roll_steps(self) -> Steps[None]:
         """Add what the best kernel of the whole picture becomes if the camera rolls."""
-        of_whole = [h for h in self.found if h.start < len(WHOLE_STARTS)]
+        of_whole = [h for h in self.found if h.start < len(self._kernels)]
         origin = max(of_whole, key=lambda h: h.standing(self.found))
         yield replace(_COMPARING, fraction=0.0)
         start, kernel = origin.start, self._kernels[origin.start]
-        rolling = _roll_steps(self._exact_view, self.view, kernel, WHOLE_STARTS[start])
+        rolling = _roll_steps(self._exact_view, self.view, kernel, _STARTS[start])
         motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
         for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
             self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
@@ -283,24 +320,57 @@ def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]
     return kernel, [_read(kernel), (yield from within(_curve_steps(kernel), 0.95, 1))]
 
 
+def _half_steps(small: View, start: Start) -> Steps[tuple[Tensor, Tensor]]:
+    """The kernel of the picture in half its size from one start, and its curve, in its px."""
+    kernel = yield from within(_kernel_steps(small, start, _HALF), 0, 0.75)
+    return kernel, (yield from within(_curve_steps(kernel), 0.75, 1))
+
+
+def _up_steps(
+    view: View, curve: Tensor, start: Start, scales: tuple[float, ...] = _STEPS_UP
+) -> Steps[tuple[Tensor, Tensor]]:
+    """Draw a curve and improve the kernel, in finer and finer steps: that kernel, its curve."""
+    kernel = drawn(curve)
+    for i, scale in enumerate(scales):
+        begin, middle, end = ((i + share) / len(scales) for share in (0, 0.8, 1))
+        small = view.scaled(scale)
+        factor = small.camera.focal_length / view.camera.focal_length
+        improving = improved_kernel(small.grey, _mask(small, start), drawn(factor * curve), start)
+        for fraction, kernel in improving:
+            message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
+            yield Progress("estimate", begin + (middle - begin) * fraction, message)
+        curve = (yield from within(_curve_steps(kernel), middle, end)) / factor
+    return kernel, curve
+
+
+def _mask(view: View, start: Start) -> Tensor:
+    return view.mask if start.lights else torch.ones_like(view.mask)
+
+
 def _read(kernel: Tensor) -> Tensor:
     """What the network takes a kernel for: coarser than its curve, but free of its ghosts."""
     return network_curves([kernel])[0][0]
 
 
 def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
-    """What a hypothesis becomes when it is fitted to the regions and to the power spectrum."""
-    curve = yield from within(_refine_steps(view, hypothesis.curve), 0, 0.6)
+    """What a hypothesis becomes when it is fitted to the picture and to its power spectrum."""
+    curve = hypothesis.curve
+    if hypothesis.motion.extent > _LONG and not view.varies:
+        # Regions are too small for it.
+        start = LONG_STARTS[hypothesis.start % len(LONG_STARTS)]
+        _, curve = yield from within(_up_steps(view, curve, start, (1.0,)), 0, 0.6)
+    else:
+        curve = yield from within(_refine_steps(view, curve), 0, 0.6)
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
     judging = judged_steps(seen, view.camera, hypothesis.start, curve)
     fitted = yield from within(judging, 0.9, 1)
     return replace(fitted, origin=hypothesis, price=hypothesis.price)
 
 
-def _kernel_steps(view: View, start: Start) -> Steps[Tensor]:
+def _kernel_steps(view: View, start: Start, scale: float = 1.0) -> Steps[Tensor]:
     kernel = torch.ones(1, 1)
-    mask = view.mask if start.lights else torch.ones_like(view.mask)
-    for fraction, kernel in uniform_kernel(view.grey, mask, start):
+    largest = int(scale * MAX_SIZE)
+    for fraction, kernel in uniform_kernel(view.grey, _mask(view, start), start, largest):
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", fraction, message)
     return kernel

@@ -17,6 +17,8 @@ Lissajous figures along its axes; the lowest end counts.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +37,8 @@ _SOFTNESS, _FIRST_WIDTH, _WIDTHS = 0.6, 1.0, (0.6, 2.0)
 # Logarithm of the width for a px of the descent.
 _WIDTH_RATE = 0.3
 _MARGIN = 4
+# Of a kernel that is drawn: poses, so many that none of a long one lie apart, and their width, px.
+_DRAWN, _DRAWN_WIDTH = 400, 0.8
 # Orders along the longer and the shorter axis.
 _FIGURES = [(1, 2), (1, 3), (2, 1), (2, 3)]
 
@@ -78,6 +82,14 @@ def kernel_curve(kernel: Tensor) -> Parts[Tensor]:
     x, y = values[objective(values).argmin(), 1:-1].unbind(1)
     # Yaw moves the picture along +x, pitch along -y.
     return torch.stack([-y, x, torch.zeros_like(x)], 1)
+
+
+def drawn(curve: Tensor) -> Tensor:
+    """The kernel of a curve (K, 3) in px, without its roll: odd sides, sum 1, room around it."""
+    path = cosine_basis(_DRAWN, len(curve)).to(curve) @ torch.stack([curve[:, 1], -curve[:, 0]], 1)
+    side = 2 * math.ceil(float(path.abs().max()) + _MARGIN) + 1
+    kernel = _rendered(path[None], path.new_tensor([_DRAWN_WIDTH]), side)[0]
+    return kernel / kernel.sum()
 
 
 def _paths(curves: list[Tensor]) -> Tensor:

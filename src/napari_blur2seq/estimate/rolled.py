@@ -352,7 +352,8 @@ class _Round:
         reach = self._sheared.reach
         cross = _correlation(spectrum, target, reach)
         auto = _correlation(spectrum, sharp * own, 2 * reach)
-        return cleaned(_least_squares(self._sheared, cross, auto, start.ridge, self._kernel))
+        least = _least_squares(self._sheared, cross, auto, start.ridge, self._kernel)
+        return cleaned(least, start.faint)
 
 
 def _correlation(spectrum: Tensor, tiles: Tensor, reach: int) -> Tensor:

@@ -9,6 +9,11 @@ strongest gradients,
 over a pyramid with steps of sqrt(2) (Cho and Lee 2009; Xu and Jia 2010). The ridge `w` is
 relative to the mean power of the gradients. It is safe on the way and too smooth at the end:
 the last rounds lower it, and trust the very strongest edges only.
+
+A long kernel is thin: what little of the light falls on each of its pixels drowns at full
+resolution in what the latent image gets wrong, and the parts that the camera crossed quickly are
+lost first. Reduced, the picture shows all of it. Its curve, drawn at full resolution, is then
+improved there (`improved_kernel`), by more edges and down to the noise.
 """
 
 from __future__ import annotations
@@ -28,11 +33,17 @@ from ..fourier import around_zero, differences, fast_size, power_spectrum, trans
 from .latent import periodic, sharp_edges, strongest
 
 # Largest side of the kernel, px.
-_MAX_SIZE = 151
-EDGE_WEIGHT = 2e-3
+MAX_SIZE = 151
+EDGE_WEIGHT, _LEAST_EDGE_WEIGHT = 2e-3, 1e-4
 _ROUNDS = 8
 # At full resolution, where they cost most and the last rounds follow.
 _FINEST_ROUNDS = 3
+# What of a kernel is kept: a share of its peak, or, if it is faint, a multiple of what is negative
+# in it, which is noise; and the least share of the whole in a part that lies apart.
+_KEPT, _LEAST_PART = 0.05, 0.1
+_KEPT_FAINT, _LEAST_KEPT, _LEAST_FAINT_PART = 1.5, 5e-3, 0.02
+# Of a kernel that is nearly right: rounds, and the weight of the latent image.
+_MORE_ROUNDS, _MORE_EDGE_WEIGHT = 6, 3e-4
 # At the end: rounds, ridge, edges, and the first and last weight of the latent image.
 _LAST_ROUNDS = 6
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
@@ -57,15 +68,21 @@ class Start:
     lights : bool
         Whether saturated pixels are taken for lights far above the range, whose gradients mean
         nothing, or for white surfaces.
+    faint : bool
+        Whether what is kept of a kernel is all that its noise is weaker than, as suits a long one,
+        which is faint; or what is not weak beside its strongest part.
     """
 
     ridge: float
     edges: float
     dark: float = 0.0
     lights: bool = True
+    faint: bool = False
 
 
-def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[float, Tensor]]:
+def uniform_kernel(
+    image: Tensor, mask: Tensor, start: Start, largest: int = MAX_SIZE
+) -> Iterator[tuple[float, Tensor]]:
     """Estimate the kernel of a grey picture.
 
     Parameters
@@ -75,6 +92,8 @@ def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[
     mask : Tensor
         Shape (H, W): 1 where the gradients can be trusted, 0 near saturated pixels.
     start : Start
+    largest : int
+        Side of the largest kernel, px.
 
     Yields
     ------
@@ -84,7 +103,7 @@ def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[
         Current kernel, odd sides, non-negative, sum 1; full resolution at the end.
     """
     # A picture says nothing about blur that is not small beside it.
-    max_size = max(5, min(_MAX_SIZE, min(image.shape) // 2)) // 2 * 2 + 1
+    max_size = max(5, min(largest, min(image.shape) // 2)) // 2 * 2 + 1
     levels = max(1, math.ceil(2 * math.log2(max_size / 5)) + 1)
     levels = min(levels, 1 + int(2 * math.log2(max(1.0, min(image.shape) / _COARSEST_SIDE))))
     total = sum(2.0**-s for s in range(1, levels)) * _ROUNDS + _FINEST_ROUNDS + _LAST_ROUNDS
@@ -104,7 +123,7 @@ def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[
         weight = EDGE_WEIGHT
         for _ in range(_ROUNDS if level else _FINEST_ROUNDS):
             kernel = _improved(kernel, picture, valid, seen, start, weight)
-            weight = max(weight / 1.1, 1e-4)
+            weight = max(weight / 1.1, _LEAST_EDGE_WEIGHT)
             side = kernel.shape[0]
             if kernel_extent(kernel) >= side - 1 and side + 4 <= limit:
                 kernel = recentred(kernel, side + 4)
@@ -116,6 +135,36 @@ def uniform_kernel(image: Tensor, mask: Tensor, start: Start) -> Iterator[tuple[
         done += 1 / total
         yield min(done, 1.0), kernel
     yield 1.0, recentred(kernel, kernel.shape[0])
+
+
+def improved_kernel(
+    image: Tensor, mask: Tensor, kernel: Tensor, start: Start
+) -> Iterator[tuple[float, Tensor]]:
+    """Improve a kernel that is nearly right, at the resolution of the picture.
+
+    Parameters
+    ----------
+    image, mask, start
+        As for `uniform_kernel`.
+    kernel : Tensor
+        Odd sides, sum 1, with some room around what is not zero.
+
+    Yields
+    ------
+    fraction : float
+        Share of the work done.
+    kernel : Tensor
+        The current one.
+    """
+    ring = max(kernel.shape[0], 8)
+    picture = padded(image, ring)
+    valid = padded((mask > 0.99).to(image.dtype), ring, value=0.0)
+    seen = torch.stack(differences(picture))
+    weight = _MORE_EDGE_WEIGHT
+    for done in range(_MORE_ROUNDS):
+        kernel = _improved(kernel, picture, valid, seen, start, weight)
+        weight = max(weight / 1.1, _LEAST_EDGE_WEIGHT)
+        yield (done + 1) / _MORE_ROUNDS, recentred(kernel, kernel.shape[0])
 
 
 def last_rounds(start: Start, count: int) -> Iterator[tuple[float, Start]]:
@@ -172,7 +221,7 @@ def _improved(
     # A latent image without any edge leaves no kernel, but a point.
     ridge = (start.ridge * power.mean()).clamp_min(_LEAST_RIDGE)
     raw = irfft2(cross / (power + ridge), s=shape)
-    return cleaned(around_zero(raw, size // 2))
+    return cleaned(around_zero(raw, size // 2), start.faint)
 
 
 def darkness(start: Start, weight: float) -> float:
@@ -191,19 +240,26 @@ def strong_gradients(gradients: Tensor, valid: Tensor, start: Start, size: int) 
     return gradients * (strong | ((valid == 0) & (length >= weakest)))
 
 
-def cleaned(kernel: Tensor) -> Tensor:
-    """Drop what is negative, weak, or apart and small."""
+def cleaned(kernel: Tensor, faint: bool = False) -> Tensor:
+    """Drop what is negative, weak, or apart and small; for `faint`, see `Start`."""
+    noise = kernel.clamp_max(0).square().sum() / (kernel < 0).sum().clamp_min(1)
     kernel = kernel.clamp_min(0)
     if kernel.max() <= 0:
         kernel = torch.zeros_like(kernel)
         kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
         return kernel
-    kernel = torch.where(kernel < 0.05 * kernel.max(), 0.0, kernel)
+    if faint:
+        weakest = torch.maximum(_KEPT_FAINT * noise.sqrt(), _LEAST_KEPT * kernel.max())
+        weakest = weakest.clamp_max(kernel.max())
+    else:
+        weakest = _KEPT * kernel.max()
+    kernel = torch.where(kernel < weakest, 0.0, kernel)
     labels, count = ndimage.label((kernel > 0).cpu().numpy(), structure=np.ones((3, 3)))
     if count > 1:
         sums = ndimage.sum_labels(kernel.cpu().numpy(), labels, range(1, count + 1))
         # Where all are small, the largest is left.
-        least = min(0.1 * float(kernel.sum()), sums.max())
+        share = _LEAST_FAINT_PART if faint else _LEAST_PART
+        least = min(share * float(kernel.sum()), sums.max())
         small = [i + 1 for i, s in enumerate(sums) if s < least]
         kernel = torch.where(
             torch.from_numpy(np.isin(labels, small)).to(kernel.device), 0.0, kernel

@@ -18,6 +18,7 @@ FINE_PIXELS = 700_000
 _LEAST_FIELD = 0.2
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
 _LONGER = 4.0
+_LEAST_NOISE = 1 / 255
 
 
 def grey_and_mask(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ class View:
         small, factor = reduced(image, pixels)
         if factor != 1:
             camera = camera.scaled(factor, factor, (small.shape[-2], small.shape[-1]))
-        return cls(*grey_and_mask(small), camera, max(factor * noise, 1 / 255))
+        return cls(*grey_and_mask(small), camera, max(factor * noise, _LEAST_NOISE))
 
     @property
     def field(self) -> float:
@@ -74,6 +75,21 @@ class View:
     def varies(self) -> bool:
         """Whether the lens is so wide that the blur is another from place to place."""
         return self.field >= _LEAST_FIELD
+
+    def scaled(self, factor: float) -> View:
+        """The same reduced, its sides by a factor of at most 1."""
+        if factor == 1:
+            return self
+        height, width = self.grey.shape
+        size = (round(factor * height), round(factor * width))
+        grey, mask = (
+            F.interpolate(p[None, None], size=size, mode="bicubic", antialias=True)[0, 0]
+            for p in (self.grey, self.mask)
+        )
+        factor = size[1] / width
+        camera = self.camera.scaled(factor, factor, size)
+        noise = max(factor * self.noise, _LEAST_NOISE)
+        return View(grey.clamp(0, 1), mask.clamp(0, 1), camera, noise)
 
     def with_longer_lens(self, factor: float = _LONGER) -> View:
         return replace(self, camera=longer(self.camera, factor))
