@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ..estimate.curve import cosine_basis
 from ..estimate.kernel_network import KernelNetwork, rasterise
 from ..models.registry import load_kernel_network
-from ..restoration.half_quadratic import LEAST_SIGMA, Trust, estimate_noise
+from ..restoration.half_quadratic import LEAST_SIGMA, Trust
+from ..restoration.noise_level import noise_level
 from ..restoration.unrolled import UnrolledRestoration
 from ..shake import GyroscopeLog
 from .kernels import spoilt_kernels
@@ -36,8 +37,8 @@ _EXTENT = 30.0
 _POSES = 32
 # Shares of the pairs without a camera's response, with too much light, and through JPEG.
 _PAIRS: dict[Trust, dict[str, float]] = {
-    "known": {"linear": 1.0, "overexposed": 0.05, "compressed": 0.0},
-    "doubted": {"linear": 0.8, "overexposed": 0.15, "compressed": 0.15},
+    "known": {"linear": 0.9, "overexposed": 0.05, "compressed": 0.3},
+    "doubted": {"linear": 0.8, "overexposed": 0.15, "compressed": 0.4},
 }
 _WAVES = 4
 # Root mean square of the waves, by the extent of the motion.
@@ -196,15 +197,12 @@ def _examples(source: Synthesis, count: int) -> _Examples:
     pairs = source.batch(count)
     middle = torch.zeros(count, 1, 2, device=pairs.sharp.device)
     paths = displacements(pairs.rotations, middle, pairs.focal_length)[:, :, 0]
-    estimates = torch.tensor([estimate_noise(picture) for picture in pairs.blurry])
+    levels = torch.tensor([noise_level(picture) for picture in pairs.blurry]).to(pairs.noise)
     # Fine texture all over a patch looks like noise; all over a picture there is none.
     most = _MOST_NOISE * pairs.noise + LEAST_SIGMA
-    return _Examples(
-        pairs.sharp,
-        pairs.blurry,
-        paths - paths.mean(1, keepdim=True),
-        torch.minimum(estimates.to(most), most),
-    )
+    levels = torch.where(pairs.compressed, levels, torch.minimum(levels, most))
+    paths = paths - paths.mean(1, keepdim=True)
+    return _Examples(pairs.sharp, pairs.blurry, paths, levels)
 
 
 def _kernels(paths: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ class Pairs:
         Pixels, shapes (B,) and (B, 2), the latter (x, y).
     noise : Tensor
         Standard deviation of the noise in light at mid-grey, shape (B,).
+    compressed : Tensor
+        Whether they went through JPEG, bool, shape (B,).
     """
 
     sharp: Tensor
@@ -65,6 +67,7 @@ class Pairs:
     focal_length: Tensor
     principal_point: Tensor
     noise: Tensor
+    compressed: Tensor
 
 
 class Synthesis:
@@ -139,7 +142,8 @@ class Synthesis:
         noise = self._add_noise(blurry, grey)
         blurry = _encode(blurry.clamp_(0, 1), gamma)
         sharp = _looked_up(response, index[inside])
-        return Pairs(sharp, self._as_file(blurry), rotations, focal, centre, noise)
+        compressed = self._write_file(blurry)
+        return Pairs(sharp, blurry, rotations, focal, centre, noise, compressed)
 
     def reseeded(self, number: int) -> Synthesis:
         """Another source of the same kind, its pairs independent of this one's."""
@@ -230,14 +234,14 @@ class Synthesis:
         light.add_(noise.mul_(variance.sqrt_()))
         return total
 
-    def _as_file(self, images: Tensor) -> Tensor:
-        """Round to 8 bits; some through JPEG."""
-        images = images.mul_(255).round_().div_(255)
+    def _write_file(self, images: Tensor) -> Tensor:
+        """Round to 8 bits, some through JPEG, in place; returns which of them."""
+        images.mul_(255).round_().div_(255)
         compressed = self._uniform(len(images)) < self._compressed
         if compressed.any():
             quality = (60 + 39 * self._uniform(int(compressed.sum()))).round()
             images[compressed] = jpeg(images[compressed], quality)
-        return images
+        return compressed
 
 
 def prefetched(source: Synthesis, count: int, workers: int) -> Iterator[Pairs]:
