@@ -30,6 +30,7 @@ NOISE = 0.01
 LARGEST = 640
 LONG_LENS = 3900.0
 LONG_LENS_EXTENTS = (12, 18, 25, 32, 40, 60, 80, 15)
+LONGEST_LENS, LONGEST_EXTENTS = 3000.0, (70, 115, 75, 85, 130, 95, 100, 145)
 GREY_EXTENTS = (11, 15, 19, 23, 12, 17, 21, 26)
 JPEG_QUALITIES = (95, 85, 75, 90)
 
@@ -87,6 +88,33 @@ def long_lens_pairs(data: Path, count: int | None) -> Pairs:
     return made
 
 
+def long_blur_pairs(data: Path, count: int | None) -> Pairs:
+    """The same shaken by 70 to 145 px, every other one by the recording."""
+    from skimage.io import imread
+
+    log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
+    made = []
+    for i, path in enumerate(sorted((data / "dev_sharp").glob("sun*.png"))[:count]):
+        sharp, generator = imread(path)[..., :3], np.random.default_rng(100 + i)
+        extent = LONGEST_EXTENTS[i % len(LONGEST_EXTENTS)]
+        if i % 2:
+            trajectory = simulate_tremor(
+                sharp.shape, extent=extent, seed=i + 211, focal_length=LONGEST_LENS, exposure=0.6
+            )
+        else:
+            trajectory = log.random_trajectory(
+                generator,
+                sharp.shape,
+                exposure=generator.uniform(0.3, 0.6),
+                focal_length=LONGEST_LENS,
+                extent=extent,
+            )
+        trajectory = trajectory.resample(300)
+        blurry = b2s.blur(sharp, trajectory, noise=0.004, seed=i)
+        made.append((path.stem, sharp, blurry, trajectory))
+    return made
+
+
 def grey_pairs(data: Path, count: int | None) -> Pairs:
     """The same of grey pictures of 255 x 255 px, blurred alike all over by simulated tremor."""
     from skimage.io import imread
@@ -138,6 +166,7 @@ def real_pairs(data: Path, count: int | None) -> Pairs:
 PAIRS = {
     "gyroscope": pairs,
     "long-lens": long_lens_pairs,
+    "long-blur": long_blur_pairs,
     "grey": grey_pairs,
     "compressed": compressed_pairs,
     "real": real_pairs,
