@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -375,6 +377,14 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
 def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
     certainty = Certainty(extent, 1.0, agreement, gain, low, likelier, 0.3)
     assert is_believed(certainty, (300, 400), 1.0) is believed
+
+
+def test_among_many_starts_more_must_agree():
+    """A motion of 24 px found in the smooth picture of a moon."""
+    few = Certainty(24.0, 3.0, 0.35, 0.7, -0.3, 3.0, 0.2)
+    assert is_believed(few, (512, 512), 1.0)
+    assert not is_believed(replace(few, starts=7), (512, 512), 1.0)
+    assert is_believed(replace(few, starts=7, agreement=0.8), (512, 512), 1.0)
 
 
 def test_what_motions_that_are_alike_foretell_together():

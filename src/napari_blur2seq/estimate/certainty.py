@@ -20,6 +20,8 @@ from statistics import median
 
 QUANTILE = 0.9
 _CONFIRMING = 1.0
+# Agreement that chance makes among so few other starts.
+_LONELY, _FEW = 0.3, 3
 COEFFICIENTS = (-2.92, -0.58, 1.36, 2.07)
 _WIDE = 0.6
 
@@ -44,6 +46,8 @@ class Certainty:
         By how much it makes the power spectrum likelier than no motion does, hundredths.
     field : float
         Distance of the corners from the middle, by the focal length.
+    starts : int
+        How many other starts there were.
     """
 
     extent: float
@@ -53,6 +57,12 @@ class Certainty:
     low_gain: float
     likelihood_gain: float
     field: float
+    starts: int = 3
+
+    @property
+    def lonely(self) -> bool:
+        """Whether hardly any other start found anything like it."""
+        return is_lonely(self.agreement, self.starts)
 
     @property
     def confirmed(self) -> bool:
@@ -64,6 +74,11 @@ class Certainty:
         """Path error that the motion stays within in nine of ten pictures, px."""
         known = signs(self.agreement, self.extent, self.field)
         return math.exp(sum(a * s for a, s in zip(COEFFICIENTS, known, strict=True)))
+
+
+def is_lonely(agreement: float, starts: int) -> bool:
+    """Whether a motion agrees with no more of the other starts than chance would have it."""
+    return agreement < _LONELY * max(starts, _FEW) / _FEW
 
 
 def typical(chosen: Certainty, alike: Sequence[Certainty]) -> Certainty:

@@ -18,7 +18,7 @@ from ..camera import Camera
 from ..metrics import path_error
 from ..progress import Steps
 from ..trajectory import Trajectory
-from .certainty import Certainty
+from .certainty import Certainty, is_lonely
 from .curve import mean_order, to_trajectory
 from .exact import EXACT_WEIGHT, exact_cost_steps
 from .judge import Verdict
@@ -38,7 +38,6 @@ _UNLIKE = 0.4
 _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
 # by how much it must be better than others, and what it must promise, dB.
-_LONELY = 0.3
 _LONELY_PRICE = 1.0
 _LONELY_GAIN = 3.0
 # Less is enough, dB, if it is to make nearly all of the picture better, and makes its spectrum so
@@ -129,7 +128,7 @@ class Hypothesis:
         """Score, dB, with what is known beside the picture."""
         agreement = self.agreement(others)
         bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
-        if self.motion.extent >= SHORT and agreement < _LONELY:
+        if self.motion.extent >= SHORT and is_lonely(agreement, self._starts_of(others)):
             bonus = -_LONELY_PRICE
         return self.score + bonus - self.price - _ROUGHNESS * mean_order(self.curve)
 
@@ -153,7 +152,11 @@ class Hypothesis:
             low_gain=self.verdict.low_gain,
             likelihood_gain=self.verdict.likelihood - at_rest,
             field=self.motion.camera.field,
+            starts=self._starts_of(others),
         )
+
+    def _starts_of(self, others: Sequence[Hypothesis]) -> int:
+        return len({h.start for h in others} - {self.start})
 
 
 def is_believed(certainty: Certainty, image_shape: tuple[int, int], scale: float) -> bool:
@@ -173,7 +176,7 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
         return -_MOST_LOSS
     if certainty.extent > _TOO_LONG * side:
         return math.inf
-    if certainty.agreement < _LONELY:
+    if certainty.lonely:
         clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
         return _CLEAR_GAIN if clear else _LONELY_GAIN
     if certainty.low_gain < -_MOST_LOW_LOSS:
