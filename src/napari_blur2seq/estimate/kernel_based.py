@@ -52,6 +52,9 @@ _STARTS = (*WHOLE_STARTS, *LONG_STARTS)
 _HALF = 0.5
 # Px: where no motion that is found is longer, there is none.
 _LOOK_AGAIN = 24
+# Px, the shorter side in half the size: smaller pictures say too little, and what is found in them
+# is mostly chance.
+_LEAST_HALF = 200
 # So many of them are followed up to full resolution, in these steps.
 _FOLLOWED, _STEPS_UP = 4, (math.sqrt(0.5), 1.0)
 _REFINED = 3
@@ -201,7 +204,8 @@ class _Search:
 
     def long_steps(self, motions: _Motions) -> Steps[_Motions]:
         """What kernels of the picture in half its size show, if there are long motions."""
-        if max(dense(curve, self.view.camera).extent for _, curve in motions) < _LOOK_AGAIN:
+        longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
+        if longest < _LOOK_AGAIN or _HALF * min(self.view.grey.shape) < _LEAST_HALF:
             return []
         small = self.view.scaled(_HALF)
         found = yield from side_by_side([_half_steps(small, start) for start in LONG_STARTS])
