@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -334,15 +335,13 @@ def _up_steps(
     view: View, curve: Tensor, start: Start, scales: tuple[float, ...] = _STEPS_UP
 ) -> Steps[tuple[Tensor, Tensor]]:
     """Draw a curve and improve the kernel, in finer and finer steps: that kernel, its curve."""
-    kernel = drawn(curve)
     for i, scale in enumerate(scales):
         begin, middle, end = ((i + share) / len(scales) for share in (0, 0.8, 1))
         small = view.scaled(scale)
         factor = small.camera.focal_length / view.camera.focal_length
-        improving = improved_kernel(small.grey, _mask(small, start), drawn(factor * curve), start)
-        for fraction, kernel in improving:
-            message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
-            yield Progress("estimate", begin + (middle - begin) * fraction, message)
+        kernel = drawn(factor * curve)
+        improving = improved_kernel(small.grey, _mask(small, start), kernel, start)
+        kernel = yield from within(_last_kernel(improving), begin, middle)
         curve = (yield from within(_curve_steps(kernel), middle, end)) / factor
     return kernel, curve
 
@@ -372,9 +371,14 @@ def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypot
 
 
 def _kernel_steps(view: View, start: Start, scale: float = 1.0) -> Steps[Tensor]:
-    kernel = torch.ones(1, 1)
     largest = int(scale * MAX_SIZE)
-    for fraction, kernel in uniform_kernel(view.grey, _mask(view, start), start, largest):
+    return (yield from _last_kernel(uniform_kernel(view.grey, _mask(view, start), start, largest)))
+
+
+def _last_kernel(kernels: Iterator[tuple[float, Tensor]]) -> Steps[Tensor]:
+    """The end of what becomes better and better."""
+    kernel = torch.ones(1, 1)
+    for fraction, kernel in kernels:
         message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
         yield Progress("estimate", fraction, message)
     return kernel

@@ -116,10 +116,7 @@ def uniform_kernel(
         if level < levels - 1:
             kernel = _enlarge(kernel, limit)
         small, valid = at_scale(image, scale), at_scale(mask, scale)
-        valid = (valid > 0.99).to(image.dtype)
-        ring = max(kernel.shape[0], 8)
-        picture, valid = padded(small, ring), padded(valid, ring, value=0.0)
-        seen = torch.stack(differences(picture))
+        picture, valid, seen = _with_room(small, valid, kernel)
         weight = EDGE_WEIGHT
         for _ in range(_ROUNDS if level else _FINEST_ROUNDS):
             kernel = _improved(kernel, picture, valid, seen, start, weight)
@@ -156,10 +153,7 @@ def improved_kernel(
     kernel : Tensor
         The current one.
     """
-    ring = max(kernel.shape[0], 8)
-    picture = padded(image, ring)
-    valid = padded((mask > 0.99).to(image.dtype), ring, value=0.0)
-    seen = torch.stack(differences(picture))
+    picture, valid, seen = _with_room(image, mask, kernel)
     weight = _MORE_EDGE_WEIGHT
     for done in range(_MORE_ROUNDS):
         kernel = _improved(kernel, picture, valid, seen, start, weight)
@@ -197,6 +191,14 @@ def padded(image: Tensor, ring: int, value: float | None = None) -> Tensor:
     if value is not None:
         return F.pad(image, pads, value=value)
     return periodic(F.pad(image[None], pads, mode="replicate")[0], ring)
+
+
+def _with_room(image: Tensor, mask: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Picture with room for a kernel, where it is valid, and its gradients: see `_improved`."""
+    ring = max(kernel.shape[0], 8)
+    picture = padded(image, ring)
+    valid = padded((mask > 0.99).to(image.dtype), ring, value=0.0)
+    return picture, valid, torch.stack(differences(picture))
 
 
 def _improved(

@@ -35,8 +35,12 @@ def reduced(image: Tensor, pixels: int) -> tuple[Tensor, float]:
     if factor == 1:
         return image, 1.0
     size = (round(height * factor), round(width * factor))
-    small = F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
-    return small.clamp(0, 1), size[1] / width
+    return _resized(image, size), size[1] / width
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Picture (C, H, W), smaller."""
+    return F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def longer(camera: Camera, factor: float = _LONGER) -> Camera:
@@ -82,14 +86,11 @@ class View:
             return self
         height, width = self.grey.shape
         size = (round(factor * height), round(factor * width))
-        grey, mask = (
-            F.interpolate(p[None, None], size=size, mode="bicubic", antialias=True)[0, 0]
-            for p in (self.grey, self.mask)
-        )
+        grey, mask = (_resized(p[None], size)[0] for p in (self.grey, self.mask))
         factor = size[1] / width
         camera = self.camera.scaled(factor, factor, size)
         noise = max(factor * self.noise, _LEAST_NOISE)
-        return View(grey.clamp(0, 1), mask.clamp(0, 1), camera, noise)
+        return View(grey, mask, camera, noise)
 
     def with_longer_lens(self, factor: float = _LONGER) -> View:
         return replace(self, camera=longer(self.camera, factor))
