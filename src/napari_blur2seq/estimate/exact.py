@@ -1,7 +1,7 @@
 r"""What a trajectory leaves unexplained when all of the picture is restored with it.
 
 .. math:: \log\big(\mathrm{MSE}(A u - v) + c\,\sigma^2\big)
-          + 2 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2},
+          + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2},
 
 much as the cost of `judge`, of the picture :math:`u` that `restore_steps` makes with the sparse
 prior. The judge looks at tiles with one kernel each, restored in haste. Through a wide lens the
@@ -36,10 +36,11 @@ _LEAST_POSES = 64
 _MERGED = 0.7
 # Steps of the restoration: eight choose alike.
 _ITERATIONS = 5
-# dB; 5 to 12 choose alike.
+# dB; 8 to 12 choose alike.
 EXACT_WEIGHT = 8.0
-# c and 2 above: without the former, no motion at all would explain a picture best, noise included.
-_NOISE, _RATIO = 0.3, 2.0
+# c and 3 above: without the former, no motion at all would explain a picture best, noise included.
+# Where less than the noise is left unexplained, the ratio tells more: short motions leave least.
+_NOISE, _RATIO = 0.3, 3.0
 # Px on every side that are left out.
 _BORDER = 8
 _MESSAGE = "Restoring with a trajectory"

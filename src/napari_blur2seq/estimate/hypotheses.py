@@ -1,8 +1,8 @@
 """Motions that may be the true one: what each is worth, and whether the best is believed.
 
-What the picture says of one motion is its score. Beside it counts what is known before: wrong
-motions seldom agree with each other, smooth ones are likelier than rough ones, and what is long
-and found once is often chance.
+What the picture says of one motion is its score; smooth ones are likelier than rough ones. Beside
+it counts that wrong motions seldom agree with each other, and that what is long and found once is
+often chance.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ _TOO_LONG = 0.1
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
+# The same where the exact cost is looked at, which a motion's every turn can please.
+_ROUGHNESS_BESIDE = 0.4
 # dB: what is expected to gain less is not worth the risk, unless another start found the same
 # motion, and the loss that is foretold is not larger.
 _LEAST_GAIN = 0.2
@@ -75,10 +77,8 @@ class Hypothesis:
         Of the judge.
     origin : Hypothesis, optional
         What it was made from by a fit.
-    price : float
-        dB that it must be better by.
-    exact_cost : float
-        See `exact`; 0 where it was not looked at.
+    exact_cost : float, optional
+        See `exact`; None where it was not looked at.
     """
 
     start: int
@@ -86,13 +86,15 @@ class Hypothesis:
     motion: Trajectory
     verdict: Verdict
     origin: Hypothesis | None = None
-    price: float = 0.0
-    exact_cost: float = 0.0
+    exact_cost: float | None = None
 
-    @property
+    @cached_property
     def score(self) -> float:
         """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
-        return self.verdict.score - EXACT_WEIGHT * self.exact_cost
+        if self.exact_cost is None:
+            return self.verdict.score - _ROUGHNESS * mean_order(self.curve)
+        rough = _ROUGHNESS_BESIDE * mean_order(self.curve)
+        return self.verdict.score_beside_exact - EXACT_WEIGHT * self.exact_cost - rough
 
     @cached_property
     def compared(self) -> Trajectory:
@@ -130,7 +132,7 @@ class Hypothesis:
         bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
         if self.motion.extent >= SHORT and is_lonely(agreement, self._starts_of(others)):
             bonus = -_LONELY_PRICE
-        return self.score + bonus - self.price - _ROUGHNESS * mean_order(self.curve)
+        return self.score + bonus
 
     def certainty(self, others: Sequence[Hypothesis], at_rest: float, scale: float) -> Certainty:
         """What speaks for it.

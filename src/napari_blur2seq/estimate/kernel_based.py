@@ -59,6 +59,8 @@ _LEAST_HALF = 200
 # So many of them are followed up to full resolution, in these steps.
 _FOLLOWED, _STEPS_UP = 4, (math.sqrt(0.5), 1.0)
 _REFINED = 3
+# Kernels of so many starts are looked at if the camera rolls.
+_ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
 # Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
@@ -69,8 +71,6 @@ _LEAST_PIXELS = 30_000
 # Number of the first start that is not a kernel's.
 _READ = 100
 _REGION_ROUNDS = 3
-# dB by which such a motion must be better than those without: it was sought by the judge.
-_ROLL_PRICE = 0.3
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
 # as alike as it was taken for when the kernels were found.
 _WIDER = 0.3
@@ -255,22 +255,25 @@ class _Search:
             self.view, self.seen = wide
 
     def roll_steps(self) -> Steps[None]:
-        """Add what the best kernel of the whole picture becomes if the camera rolls."""
+        """Add what the best kernels of the whole picture become if the camera rolls."""
         of_whole = [h for h in self.found if h.start < len(self._kernels)]
-        origin = max(of_whole, key=lambda h: h.standing(self.found))
+        of_whole.sort(key=lambda h: -h.standing(self.found))
+        best = {h.start: h for h in reversed(of_whole)}
+        origins = sorted(best.values(), key=of_whole.index)[:_ROLLED]
         yield replace(_COMPARING, fraction=0.0)
-        start, kernel = origin.start, self._kernels[origin.start]
-        rolling = _roll_steps(self._exact_view, self.view, kernel, _STARTS[start])
-        motions = [(start, curve) for curve in (yield from within(rolling, 0, 0.85))]
+        firsts = [(self._kernels[h.start], _STARTS[h.start]) for h in origins]
+        rolling = _roll_steps(self._exact_view, self.view, firsts)
+        curves, which = yield from within(rolling, 0, 0.85)
+        motions = [(origins[which].start, curve) for curve in curves]
         for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
-            self.found.append(replace(rolled, origin=origin, price=_ROLL_PRICE))
+            self.found.append(replace(rolled, origin=origins[which]))
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
         # Of the curves of one motion, those that agree most are the smoothest, not the best: which
         # are looked into, the picture alone decides.
         self.found.sort(key=lambda h: -h.standing([]))
-        likely = self.found[:_LOOKED_AT]
+        likely = [h for i, h in enumerate(self.found) if i < _LOOKED_AT or h.origin is not None]
         if self.view.varies:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
             likely.sort(key=lambda h: -h.standing([]))
@@ -285,7 +288,7 @@ class _Search:
             return hypothesis.standing(self.found)
 
         if self.view.varies:
-            hypotheses = [likely[0], *(yield from self._exactly_steps(fitted))]
+            hypotheses = [*likely, *(yield from self._exactly_steps(fitted))]
             chosen = max(hypotheses, key=standing)
             alike = [chosen]
         else:
@@ -367,7 +370,7 @@ def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypot
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
     judging = judged_steps(seen, view.camera, hypothesis.start, curve)
     fitted = yield from within(judging, 0.9, 1)
-    return replace(fitted, origin=hypothesis, price=hypothesis.price)
+    return replace(fitted, origin=hypothesis)
 
 
 def _kernel_steps(view: View, start: Start, scale: float = 1.0) -> Steps[Tensor]:
@@ -388,30 +391,30 @@ def _curve_steps(kernel: Tensor) -> Steps[Tensor]:
     return (yield from announced(kernel_curve(kernel), "estimate", 0, 1, "Following the kernel"))
 
 
-def _roll_steps(small: View, view: View, kernel: Tensor, start: Start) -> Steps[list[Tensor]]:
-    """Curves of a camera whose roll goes with its path, from a kernel of the whole picture.
+def _roll_steps(
+    small: View, view: View, firsts: list[tuple[Tensor, Start]]
+) -> Steps[tuple[list[Tensor], int]]:
+    """Curves of a camera whose roll goes with its path, from kernels of the whole picture.
 
-    The roll is searched for in a `small` view.
+    The roll is searched for in a `small` view. Which of the kernels they come from is told, too.
     """
 
     def judge(kernel: Tensor, slope: Tensor) -> Steps[Hypothesis]:
-        curve = yield from within(_curve_steps(kernel), 0, 0.4)
+        curve = yield from within(_curve_steps(kernel), 0, 0.2)
         judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
-        return (yield from within(judging, 0.4, 1))
-
-    def exactly(hypothesis: Hypothesis) -> Steps[Hypothesis]:
-        return (yield from exactly_steps(small, hypothesis))
+        judged = yield from within(judging, 0.2, 0.6)
+        return (yield from within(exactly_steps(small, judged), 0.6, 1))
 
     smaller = small.camera.focal_length / view.camera.focal_length
-    searching = search_steps(small, resized(kernel, smaller), start, judge, exactly)
-    slope, found = yield from within(searching, 0, 0.8)
+    origins = [(resized(kernel, smaller), start) for kernel, start in firsts]
+    slope, found, which = yield from within(search_steps(small, origins, judge), 0, 0.8)
     if smaller < 1:
         finest = resized(found, 1 / smaller)
-        polishing = rolled_kernel(view, finest, slope, start, coarse=False)
+        polishing = rolled_kernel(view, finest, slope, firsts[which][1], coarse=False)
         message = "Estimating the blur kernel of a rolling camera"
         found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
     curves = [_read(found), (yield from within(_curve_steps(found), 0.9, 1))]
-    return [with_roll(curve, slope) for curve in curves]
+    return [with_roll(curve, slope) for curve in curves], which
 
 
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:

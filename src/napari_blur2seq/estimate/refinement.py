@@ -278,11 +278,12 @@ def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]
     verdict = yield from within(judging, 0.0, 0.3, "refine", message)
     if among_lenses:
         return replace(found, score=verdict.score_among_lenses)
-    cost = 0.0
-    if found.view.varies:
-        looking = exact_cost_steps(found.small, found.motion)
-        cost = yield from within(looking, 0.3, 1.0, "refine", message)
-    return replace(found, score=verdict.score - EXACT_WEIGHT * cost, exact_cost=cost)
+    if not found.view.varies:
+        return replace(found, score=verdict.score)
+    looking = exact_cost_steps(found.small, found.motion)
+    cost = yield from within(looking, 0.3, 1.0, "refine", message)
+    score = verdict.score_beside_exact - EXACT_WEIGHT * cost
+    return replace(found, score=score, exact_cost=cost)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:

@@ -23,7 +23,7 @@ instead, in steps along and across the path, by what the judge says of the motio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,8 @@ _ROOM = 3
 _STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
 _DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
 _FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
-_MOST_TRIALS = 17
+# After those.
+_MORE_TRIALS = 12
 # dB
 _BETTER = 0.02
 # Kernels that are stretched by more are cut off.
@@ -119,23 +120,18 @@ def rolled_kernel(
 
 def search_steps(
     view: View,
-    kernel: Tensor,
-    start: Start,
+    origins: Sequence[tuple[Tensor, Start]],
     judge: Callable[[Tensor, Tensor], Steps[Hypothesis]],
-    exactly: Callable[[Hypothesis], Steps[Hypothesis]],
-) -> Steps[tuple[Tensor, Tensor]]:
+) -> Steps[tuple[Tensor, Tensor, int]]:
     """Find the roll and the kernel of the motion that the picture speaks for most.
 
     Parameters
     ----------
     view : View
-    kernel : Tensor
-        A first one: odd sides.
-    start : Start
+    origins : sequence of (Tensor, Start)
+        First kernels (odd sides), and how they are improved. What one cannot become, another may.
     judge : callable
-        The motion of a kernel and a slope, judged.
-    exactly : callable
-        The same with its exact cost. The better half of the trials of a round are looked at.
+        The motion of a kernel and a slope, judged, its exact cost included.
 
     Yields
     ------
@@ -144,48 +140,51 @@ def search_steps(
     Returns
     -------
     slope, kernel : Tensor
+    origin : int
+        Which of the `origins` it comes from.
     """
-    axes = _steps_of(kernel) / view.field
     message = "Searching for the roll of the camera"
+    axes = [_steps_of(kernel) / view.field for kernel, _ in origins]
+    most = len(origins) * len(_FIRST_PLACES) + _MORE_TRIALS
+    seen: dict[tuple[int, Place], tuple[float, Tensor]] = {}
 
-    def slope_at(place: Place) -> Tensor:
-        return place[0] * axes[0] + place[1] * axes[1]
+    def slope_at(origin: int, place: Place) -> Tensor:
+        return place[0] * axes[origin][0] + place[1] * axes[origin][1]
 
-    def trial(kernel: Tensor, slope: Tensor) -> Steps[tuple[Hypothesis, Tensor]]:
-        finding = rolled_kernel(view, kernel, slope, start)
-        found = yield from announced(finding, "estimate", 0, 0.8, message)
-        return (yield from within(judge(found, slope), 0.8, 1, message=message)), found
+    def trial(origin: int, kernel: Tensor, place: Place) -> Steps[tuple[float, Tensor]]:
+        slope = slope_at(origin, place)
+        finding = rolled_kernel(view, kernel, slope, origins[origin][1])
+        found = yield from announced(finding, "estimate", 0, 0.3, message)
+        hypothesis = yield from within(judge(found, slope), 0.3, 1, message=message)
+        return hypothesis.score, found
 
-    def tried(kernel: Tensor, places: list[Place]) -> Steps[dict[Place, tuple[float, Tensor]]]:
-        begin, end = (n / _MOST_TRIALS for n in (len(seen), len(seen) + len(places)))
-        middle = 0.3 * begin + 0.7 * end
-        trials = side_by_side([trial(kernel, slope_at(place)) for place in places])
-        results = yield from within(trials, begin, middle)
-        order = sorted(range(len(places)), key=lambda i: -results[i][0].score)
-        likely = order[: math.ceil(len(places) / 2)]
-        looking = side_by_side([exactly(results[i][0]) for i in likely])
-        looked_at = yield from within(looking, middle, end, message=message)
-        scores = {i: hypothesis.score for i, hypothesis in zip(likely, looked_at, strict=True)}
-        return {place: (scores.get(i, -math.inf), results[i][1]) for i, place in enumerate(places)}
+    def try_steps(trials: list[tuple[int, Tensor, Place]]) -> Steps[None]:
+        begin, end = (n / most for n in (len(seen), len(seen) + len(trials)))
+        trying = side_by_side([trial(*options) for options in trials])
+        results = yield from within(trying, begin, end)
+        for (origin, _, place), result in zip(trials, results, strict=True):
+            seen[origin, place] = result
 
-    def score(place: Place) -> float:
-        return seen[place][0]
+    def score(which: tuple[int, Place]) -> float:
+        return seen[which][0]
 
-    seen: dict[Place, tuple[float, Tensor]] = {}
     # The likeness of wrong ones says little: far ones must be looked at, too.
-    seen |= yield from tried(kernel, _FIRST_PLACES)
-    place = max(seen, key=score)
+    yield from try_steps(
+        [(i, kernel, place) for i, (kernel, _) in enumerate(origins) for place in _FIRST_PLACES]
+    )
+    origin, place = max(seen, key=score)
     step = 1.0
-    while step >= _LEAST_STEP and len(seen) < _MOST_TRIALS:
+    while step >= _LEAST_STEP and len(seen) < most:
         around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
-        new = [other for other in around if other not in seen]
-        seen |= yield from tried(seen[place][1], new[: _MOST_TRIALS - len(seen)])
+        new = [other for other in around if (origin, other) not in seen][: most - len(seen)]
+        kernel = seen[origin, place][1]
+        yield from try_steps([(origin, kernel, other) for other in new])
         best = max(seen, key=score)
-        if score(best) > score(place) + _BETTER:
-            place = best
+        if score(best) > score((origin, place)) + _BETTER:
+            origin, place = best
         else:
             step /= 2
-    return slope_at(place), seen[place][1]
+    return slope_at(origin, place), seen[origin, place][1], origin
 
 
 def _steps_of(kernel: Tensor) -> Tensor:

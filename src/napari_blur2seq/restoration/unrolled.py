@@ -25,10 +25,9 @@ from .half_quadratic import SATURATED, Schedule, Trust, flipped, one_sided
 
 # Schedules that suit a denoiser trained alone. With a motion that is not quite right, every
 # step adds to the ringing, so there are fewer.
-_EXACT = Schedule(iterations=6, first_sigma=0.1, strength=0.3)
 START: dict[Trust, Schedule] = {
-    "known": _EXACT,
-    "trusted": _EXACT,
+    "known": Schedule(iterations=8, first_sigma=0.1, strength=0.3),
+    "trusted": Schedule(iterations=6, first_sigma=0.1, strength=0.3),
     "doubted": Schedule(iterations=4, first_sigma=0.05, strength=0.3),
 }
 # Adam moves every number by about the learning rate, whatever its size: weights of the
