@@ -4,7 +4,8 @@
    ordered curve of each (`kernel_curve`). If one of them is long, the same in half the size, where
    it is short; the best of these are drawn and improved at full resolution. Beside them or in
    their place, what a network reads from the picture itself (`picture_network`).
-2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`).
+2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`),
+   beginning with those of two starts.
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).
@@ -256,10 +257,11 @@ class _Search:
 
     def roll_steps(self) -> Steps[None]:
         """Add what the best kernels of the whole picture become if the camera rolls."""
-        of_whole = [h for h in self.found if h.start < len(self._kernels)]
-        of_whole.sort(key=lambda h: -h.standing(self.found))
-        best = {h.start: h for h in reversed(of_whole)}
-        origins = sorted(best.values(), key=of_whole.index)[:_ROLLED]
+        best: dict[int, Hypothesis] = {}
+        for h in sorted(self.found, key=lambda h: -h.standing(self.found)):
+            if h.start < len(self._kernels):
+                best.setdefault(h.start, h)
+        origins = list(best.values())[:_ROLLED]
         yield replace(_COMPARING, fraction=0.0)
         firsts = [(self._kernels[h.start], _STARTS[h.start]) for h in origins]
         rolling = _roll_steps(self._exact_view, self.view, firsts)

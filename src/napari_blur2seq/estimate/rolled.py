@@ -17,7 +17,7 @@ latent and of the blurry picture around the part `n`,
 .. math:: \min_k \sum_n \|W_n k * S_n - B_n\|^2 + w \|k\|^2.
 
 Alternated with latent images, :math:`a` would drift to explain their faults. It is searched for
-instead, in steps along and across the path, by what the judge says of the motions.
+instead, in steps along and across the path, by the scores of the motions (see `hypotheses`).
 """
 
 from __future__ import annotations
