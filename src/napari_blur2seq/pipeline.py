@@ -344,7 +344,8 @@ def _deblur_tensor(
     from .motion_blur import MotionBlur
     from .restoration import PhotonNoise, load_prior, noise_of, restore_estimated_steps
 
-    yield Progress("estimate", 0.0, "Looking at the blur")
+    looking = Progress("estimate", 0.0, "Looking at the blur")
+    yield looking
     device = resolve(options.device)
     tensor = torch.from_numpy(working).to(device)
     official = None
@@ -362,7 +363,9 @@ def _deblur_tensor(
         about = {"weights": official.description, "certainty": None}
     else:
         prior, prior_name = load_prior(options.prior, device, options.tile)
+        yield looking
         kernels, network, estimator = load_estimator(options.estimator)
+        yield looking
         estimating_steps = _estimate(tensor, camera, options, kernels, network)
         estimate = yield from within(estimating_steps, 0.0, 0.5)
         estimated, moves, estimating = estimate.trajectory, estimate.moves, 0.5
