@@ -39,7 +39,7 @@ _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
 # by how much it must be better than others, and what it must promise, dB.
 _LONELY_PRICE = 1.0
-_LONELY_GAIN = 3.0
+_LONELY_GAIN = 4.0
 # Less is enough, dB, if it is to make nearly all of the picture better, and makes its spectrum so
 # much likelier, hundredths: smooth pictures gain up to 5.
 _CLEAR_GAIN, _LIKELIER = 1.8, 6.0
