@@ -14,8 +14,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count as numbers
+from itertools import cycle, pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -62,54 +63,72 @@ def pairs(data: Path, count: int | None) -> Pairs:
 
 def long_lens_pairs(data: Path, count: int | None) -> Pairs:
     """The same of larger pictures through a long lens, little noise, extents up to 80 px."""
-    from skimage.io import imread
-
-    log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
-    generator = np.random.default_rng(7)
-    made = []
-    for i, path in enumerate(sorted((data / "dev_sharp").glob("sun*.png"))[:count]):
-        sharp = imread(path)[..., :3]
-        extent = LONG_LENS_EXTENTS[i % len(LONG_LENS_EXTENTS)]
-        if i % 2:
-            trajectory = log.random_trajectory(
-                generator,
-                sharp.shape,
-                exposure=generator.uniform(0.1, 0.3),
-                focal_length=LONG_LENS,
-                extent=extent,
-            )
-        else:
-            trajectory = simulate_tremor(
-                sharp.shape, extent=extent, seed=i + 11, focal_length=LONG_LENS, exposure=0.3
-            )
-        trajectory = trajectory.resample(200)
-        blurry = b2s.blur(sharp, trajectory, noise=0.004, seed=i)
-        made.append((path.stem, sharp, blurry, trajectory))
-    return made
+    return _large_pairs(
+        data,
+        count,
+        LONG_LENS,
+        LONG_LENS_EXTENTS,
+        generators=repeat(np.random.default_rng(7)),
+        exposures=(0.1, 0.3),
+        seed=11,
+        recorded=1,
+        poses=200,
+    )
 
 
 def long_blur_pairs(data: Path, count: int | None) -> Pairs:
-    """The same shaken by 70 to 145 px, every other one by the recording."""
+    """The same shaken by 70 to 145 px."""
+    return _large_pairs(
+        data,
+        count,
+        LONGEST_LENS,
+        LONGEST_EXTENTS,
+        generators=map(np.random.default_rng, numbers(100)),
+        exposures=(0.3, 0.6),
+        seed=211,
+        recorded=0,
+        poses=300,
+    )
+
+
+def _large_pairs(
+    data: Path,
+    count: int | None,
+    focal_length: float,
+    extents: Sequence[int],
+    *,
+    generators: Iterable[np.random.Generator],
+    exposures: tuple[float, float],
+    seed: int,
+    recorded: int,
+    poses: int,
+) -> Pairs:
+    """Every other one, from number `recorded` on, shaken by the recording, others by tremor."""
     from skimage.io import imread
 
     log = GyroscopeLog.load(data / "trajectories" / "phone_gyro_train.txt")
     made = []
-    for i, path in enumerate(sorted((data / "dev_sharp").glob("sun*.png"))[:count]):
-        sharp, generator = imread(path)[..., :3], np.random.default_rng(100 + i)
-        extent = LONGEST_EXTENTS[i % len(LONGEST_EXTENTS)]
-        if i % 2:
-            trajectory = simulate_tremor(
-                sharp.shape, extent=extent, seed=i + 211, focal_length=LONGEST_LENS, exposure=0.6
-            )
-        else:
+    paths = sorted((data / "dev_sharp").glob("sun*.png"))[:count]
+    drawn = zip(paths, cycle(extents), generators, strict=False)
+    for i, (path, extent, generator) in enumerate(drawn):
+        sharp = imread(path)[..., :3]
+        if i % 2 == recorded:
             trajectory = log.random_trajectory(
                 generator,
                 sharp.shape,
-                exposure=generator.uniform(0.3, 0.6),
-                focal_length=LONGEST_LENS,
+                exposure=generator.uniform(*exposures),
+                focal_length=focal_length,
                 extent=extent,
             )
-        trajectory = trajectory.resample(300)
+        else:
+            trajectory = simulate_tremor(
+                sharp.shape,
+                extent=extent,
+                seed=i + seed,
+                focal_length=focal_length,
+                exposure=exposures[1],
+            )
+        trajectory = trajectory.resample(poses)
         blurry = b2s.blur(sharp, trajectory, noise=0.004, seed=i)
         made.append((path.stem, sharp, blurry, trajectory))
     return made

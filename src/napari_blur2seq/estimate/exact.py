@@ -24,7 +24,7 @@ from ..restoration.half_quadratic import corners_of, reach_at_corners, restore_s
 from ..restoration.local_blur import LocalBlur
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
-from .judge import norm_ratio
+from .judge import Verdict, norm_ratio
 from .view import View
 
 # Pictures are reduced to so many.
@@ -37,7 +37,9 @@ _MERGED = 0.7
 # Steps of the restoration: eight choose alike.
 _ITERATIONS = 5
 # dB; 8 to 12 choose alike.
-EXACT_WEIGHT = 8.0
+_WEIGHT = 8.0
+# Beside it, of the gain that the judge foretells, and of the likelihood, dB for a hundredth.
+_GAIN_WEIGHT, _LIKELIHOOD_WEIGHT = 0.25, 0.1
 # c and 3 above: without the former, no motion at all would explain a picture best, noise included.
 # Where less than the noise is left unexplained, the ratio tells more: short motions leave least.
 _NOISE, _RATIO = 0.3, 3.0
@@ -78,6 +80,12 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     unseen = min(max(reach_at_corners(seen), _BORDER), min(blurry.shape[1:]) // 3)
     unexplained = _inner(again[0] - blurry, unseen).square().mean() + _NOISE * view.noise**2
     return float(unexplained.log() + _RATIO * norm_ratio(_inner(restored, _BORDER)).log())
+
+
+def exact_score(verdict: Verdict, cost: float) -> float:
+    """`Verdict.score` where the exact cost takes the place of the classical one, dB."""
+    beside = _GAIN_WEIGHT * verdict.gain + _LIKELIHOOD_WEIGHT * verdict.likelihood
+    return beside - _WEIGHT * cost
 
 
 def _inner(picture: Tensor, border: int) -> Tensor:

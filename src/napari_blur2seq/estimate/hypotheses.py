@@ -20,7 +20,7 @@ from ..progress import Steps
 from ..trajectory import Trajectory
 from .certainty import Certainty, is_lonely
 from .curve import mean_order, to_trajectory
-from .exact import EXACT_WEIGHT, exact_cost_steps
+from .exact import exact_cost_steps, exact_score
 from .judge import Verdict
 from .sample import verdict_steps
 from .view import View
@@ -94,7 +94,7 @@ class Hypothesis:
         if self.exact_cost is None:
             return self.verdict.score - _ROUGHNESS * mean_order(self.curve)
         rough = _ROUGHNESS_BESIDE * mean_order(self.curve)
-        return self.verdict.score_beside_exact - EXACT_WEIGHT * self.exact_cost - rough
+        return exact_score(self.verdict, self.exact_cost) - rough
 
     @cached_property
     def compared(self) -> Trajectory:

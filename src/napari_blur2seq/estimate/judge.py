@@ -38,8 +38,6 @@ _LOG_ERROR = -6.0
 COST_WEIGHT = 5.0
 # dB for a hundredth; 0.05 to 0.15 choose alike.
 LIKELIHOOD_WEIGHT = 0.05
-# The same, and of the gain, beside the exact cost.
-_LIKELIHOOD_BESIDE, _GAIN_BESIDE = 0.1, 0.25
 
 
 class Judge(nn.Module):
@@ -121,11 +119,6 @@ class Verdict:
     def score(self) -> float:
         """Of several trajectories of one picture, the best has the highest."""
         return self.score_among_lenses + LIKELIHOOD_WEIGHT * self.likelihood
-
-    @property
-    def score_beside_exact(self) -> float:
-        """The same where the exact cost takes the place of the classical one (see `exact`)."""
-        return _GAIN_BESIDE * self.gain + _LIKELIHOOD_BESIDE * self.likelihood
 
     @property
     def score_among_lenses(self) -> float:

@@ -33,7 +33,7 @@ from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .exact import EXACT_PIXELS, EXACT_WEIGHT, exact_cost_steps
+from .exact import EXACT_PIXELS, exact_cost_steps, exact_score
 from .judge import LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
@@ -282,8 +282,7 @@ def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]
         return replace(found, score=verdict.score)
     looking = exact_cost_steps(found.small, found.motion)
     cost = yield from within(looking, 0.3, 1.0, "refine", message)
-    score = verdict.score_beside_exact - EXACT_WEIGHT * cost
-    return replace(found, score=score, exact_cost=cost)
+    return replace(found, score=exact_score(verdict, cost), exact_cost=cost)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:
