@@ -368,10 +368,15 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
         (40.0, 1.5, -1.0, -5.0, -0.6, False),  # in a picture that shows no blur
         (40.0, 1.5, 1.0, -0.5, -0.6, False),
         (36.0, 0.0, 5.0, 1.0, 12.0, False),  # alone and long
-        (20.0, 0.0, 5.0, -2.0, 2.0, True),  # alone, but promising much
+        (20.0, 0.0, 15.0, 6.0, 2.0, False),  # alone, whatever it promises, in a brick wall
         (20.0, 0.0, 2.0, 0.3, 8.0, True),  # alone, but clear
         (20.0, 0.0, 2.0, 0.3, 2.0, False),
         (20.0, 0.0, 2.0, -0.3, 8.0, False),
+        (20.0, 0.5, 2.0, -2.0, 8.0, False),  # makes parts of the picture worse
+        (20.0, 0.5, 5.0, -2.0, 8.0, True),  # but promises much
+        (5.0, 2.0, 0.8, -0.3, 2.0, False),  # as in pictures that are sharp
+        (5.0, 0.0, 1.2, -0.3, 2.0, True),
+        (5.0, 2.0, 1.2, -2.0, 2.0, False),
     ],
 )
 def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
@@ -381,7 +386,7 @@ def test_which_motions_are_believed(extent, agreement, gain, low, likelier, beli
 
 def test_among_many_starts_more_must_agree():
     """A motion of 24 px found in the smooth picture of a moon."""
-    few = Certainty(24.0, 3.0, 0.35, 0.7, -0.3, 3.0, 0.2)
+    few = Certainty(24.0, 3.0, 0.35, 1.7, -0.3, 3.0, 0.2)
     assert is_believed(few, (512, 512), 1.0)
     assert not is_believed(replace(few, starts=7), (512, 512), 1.0)
     assert is_believed(replace(few, starts=7, agreement=0.8), (512, 512), 1.0)

@@ -13,7 +13,7 @@ import napari_blur2seq as b2s
 from napari_blur2seq import shake
 from napari_blur2seq.estimate import exact, rolled
 from napari_blur2seq.estimate.curve import to_trajectory
-from napari_blur2seq.estimate.exact import exact_cost_steps
+from napari_blur2seq.estimate.exact import exact_verdict_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_curve import kernel_curve
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
@@ -180,32 +180,35 @@ def test_the_share_of_the_work_that_is_done_never_falls(rolling, monkeypatch):
     assert fractions == sorted(fractions)
 
 
-def test_the_exact_cost_is_least_for_the_true_motion(rolling):
+def test_the_exact_verdict_is_best_for_the_true_motion(rolling):
     """Of the motion, it without its roll, with too much of it, and turned the other way."""
     motion, view, _ = rolling
     factors = ([1, 1, 1], [1, 1, 0], [1, 1, 2], [1, 1, -1], [0.7, 0.7, 0.7], [0, 0, 0])
-    costs = []
+    verdicts = []
     for factor in factors:
         other = b2s.Trajectory.from_camera(motion.rotations * factor, motion.camera)
         events = []
-        costs.append(run(exact_cost_steps(view, other), events.append))
+        verdicts.append(run(exact_verdict_steps(view, other), events.append))
         assert {e.stage for e in events} == {"estimate"}
         assert [e.fraction for e in events] == sorted(e.fraction for e in events)
-    assert costs[0] == min(costs)
+    assert verdicts[0].cost == min(v.cost for v in verdicts)
+    assert verdicts[0].gain == max(v.gain for v in verdicts)
+    assert verdicts[0].gain > 2 > 1 > verdicts[-1].gain
+    assert all(v.low_gain < v.gain for v in verdicts)
 
 
 def test_the_exact_cost_merges_poses_that_hardly_differ(rolling, monkeypatch):
     motion, view, _ = rolling
-    merged = run(exact_cost_steps(view, motion))
+    merged = run(exact_verdict_steps(view, motion)).cost
     operator = exact._merged(motion, torch.device("cpu"), torch.float32)
     assert len(operator.trajectory) < len(motion) / 2
     monkeypatch.setattr(exact, "_MERGED", 0.0)
-    assert run(exact_cost_steps(view, motion)) == pytest.approx(merged, abs=0.01)
+    assert run(exact_verdict_steps(view, motion)).cost == pytest.approx(merged, abs=0.01)
 
 
 def test_the_exact_cost_does_not_depend_on_the_resolution_of_the_motion(rolling):
     motion, view, _ = rolling
     camera = motion.camera.scaled(2, 2, tuple(2 * n for n in motion.image_shape))
     larger = b2s.Trajectory.from_camera(motion.rotations, camera)
-    costs = [run(exact_cost_steps(view, m)) for m in (motion, larger)]
+    costs = [run(exact_verdict_steps(view, m)).cost for m in (motion, larger)]
     assert costs[0] == pytest.approx(costs[1], abs=0.03)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from skimage.data import astronaut, coffee
@@ -42,6 +43,8 @@ from napari_blur2seq.restoration.learned import LearnedPrior
 from napari_blur2seq.shake import simulate_gyroscope
 from napari_blur2seq.training import loop, synthesis
 from napari_blur2seq.training.denoiser import MAX_SIGMA, DenoiserTask, add_noise, sample_patches
+from napari_blur2seq.training.exact_judging import ExactJudgeTask, _another
+from napari_blur2seq.training.exact_judging import _errors as errors_in_cells
 from napari_blur2seq.training.judging import (
     PATCH,
     JudgeTask,
@@ -59,6 +62,7 @@ from napari_blur2seq.training.restoration import (
     moved_onto,
     read_again,
 )
+from napari_blur2seq.training.sharp import load_images
 from napari_blur2seq.training.synthesis import Synthesis
 from napari_blur2seq.training.tasks import make_task
 from napari_blur2seq.training.trajectory import TrajectoryTask
@@ -236,6 +240,7 @@ def test_the_documented_commands_run(
     monkeypatch.setattr(TrajectoryTask.__init__, "__kwdefaults__", tiny)
     for small in (JudgeTask, NoiseTask):
         monkeypatch.setattr(small.__init__, "__kwdefaults__", {"batch": 2, "scored": 2})
+    monkeypatch.setattr(ExactJudgeTask.__init__, "__kwdefaults__", {"side": 64, "scored": 2})
     ticks = iter(range(0, 10**9, 2000))  # an hour is two looks at the clock
     monkeypatch.setattr(loop, "monotonic", lambda: next(ticks))
     for command in commands:
@@ -260,6 +265,7 @@ def test_the_documented_commands_run(
     rows = table("runs/kernels.csv")
     assert float(rows[-1]["zero motion px"]) > 0
     assert float(table("runs/judge.csv")[-1]["mean error dB"]) > 0
+    assert float(table("runs/exact.csv")[-1]["lost by the choice dB"]) >= 0
     assert float(table("runs/noise.csv")[-1]["divergence"]) > 0
 
 
@@ -455,6 +461,37 @@ def test_the_judges_examples_are_what_they_say() -> None:
     assert errors[0] < 0.6 * untouched
     assert errors[1] == pytest.approx(errors[0], rel=0.2)
     assert errors[2] > untouched
+
+
+def test_the_exact_judges_examples_are_what_they_say(pictures: Path) -> None:
+    """The true motion comes first and restores best; a shift is no error."""
+    images = load_images(pictures)
+    task = ExactJudgeTask(images, images, side=160, scored=8)
+    task.begin((0, 0), torch.device("cpu"))
+    moving = [e for e in task._examples if e.errors[0, 1].mean() > 1e-3]
+    assert len(moving) > 3
+    for example in moving:
+        restored, blurry = example.errors.mean((2, 3)).unbind(1)
+        assert restored[0] < blurry[0]
+        assert restored[0] <= 1.1 * restored.min()
+        assert restored.max() > 1.3 * restored[0]
+        assert example.blurry.shape == example.restored.shape == example.residual.shape
+    smooth = F.avg_pool2d(torch.rand(1, 172, 172, generator=torch.Generator().manual_seed(0)), 5, 1)
+    sharp = smooth[0, 4:164, 4:164]
+    assert float(errors_in_cells(smooth[0, 2:162, 1:161], sharp).mean()) < 0.05 * float(sharp.var())
+
+
+def test_what_may_be_taken_for_a_motion() -> None:
+    generator = torch.Generator().manual_seed(0)
+    angles = Motions().sample(2, 96, generator).double()
+    true, other = angles / angles.abs().amax((1, 2), keepdim=True) * 8
+    made = [_another(true, other, 0.6, generator) for _ in range(60)]
+    assert all(m.shape == true.shape and float(m.mean(0).abs().max()) < 1e-9 for m in made)
+    distances = torch.stack([(m - true).norm() / true.norm() for m in made])
+    assert 0 < distances.min() < 0.3
+    assert distances.max() > 1
+    at_rest = _another(torch.zeros_like(true), other, 0.6, generator)
+    assert 0 < float(at_rest.abs().max()) < 60
 
 
 def test_the_documented_python_runs() -> None:

@@ -365,6 +365,7 @@ class Network(StrEnum):
     kernels = "kernels"
     trajectory = "trajectory"
     judge = "judge"
+    exact = "exact"
 
 
 @app.command()
@@ -375,7 +376,7 @@ def train(
             help="denoiser: the learned prior of the restoration; restoration: the same within "
             "its steps, end to end; noise: how much of it a picture has; kernels: from blur "
             "kernels to the trajectory; trajectory: from a picture to the trajectory; judge: which "
-            "of several trajectories to believe."
+            "of several trajectories to believe; exact: the same for pictures restored as a whole."
         ),
     ],
     output: Annotated[

@@ -1,30 +1,35 @@
-r"""What a trajectory leaves unexplained when all of the picture is restored with it.
+r"""What all of a picture says of a trajectory, restored with it by the exact blur.
+
+The judge looks at tiles with one kernel each, restored in haste. Through a wide lens the blur
+changes within a tile, so that the true motion is held for no better than wrong ones; here it is
+restored as `restore_steps` does with the sparse prior. A network of the judge's kind, which has
+learned from such restorations, tells how much nearer to the sharp picture they are. Beside it
+counts how little they leave unexplained, and how few and sharp their edges are,
 
 .. math:: \log\big(\mathrm{MSE}(A u - v) + c\,\sigma^2\big)
           + 3 \log\frac{\|\nabla u\|_1}{\|\nabla u\|_2},
 
-much as the cost of `judge`, of the picture :math:`u` that `restore_steps` makes with the sparse
-prior. The judge looks at tiles with one kernel each, restored in haste. Through a wide lens the
-blur changes within a tile, so that the true motion is held for no better than wrong ones; here it
-nearly always costs least. It takes up to ten times as long, and is for choosing among few: a
-descent finds its faults.
+much as in the cost of `judge`: the true motion nearly always costs least. All this takes up to ten
+times as long as the judge, and is for choosing among few: a descent finds its faults.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..motion_blur import MotionBlur
-from ..progress import Steps, announced, within
+from ..progress import Progress, Steps, announced, within
 from ..restoration.half_quadratic import corners_of, reach_at_corners, restore_steps
 from ..restoration.local_blur import LocalBlur
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
-from .judge import Verdict, norm_ratio
+from .judge import CELL, Judge, Verdict, gain_in_cells, norm_ratio, whole_gain
 from .view import View
 
 # Pictures are reduced to so many.
@@ -36,10 +41,10 @@ _LEAST_POSES = 64
 _MERGED = 0.7
 # Steps of the restoration: eight choose alike.
 _ITERATIONS = 5
-# dB; 8 to 12 choose alike.
-_WEIGHT = 8.0
-# Beside it, of the gain that the judge foretells, and of the likelihood, dB for a hundredth.
-_GAIN_WEIGHT, _LIKELIHOOD_WEIGHT = 0.25, 0.1
+# dB; 2 to 8 choose alike.
+_COST_WEIGHT = 4.0
+# dB for a hundredth.
+_LIKELIHOOD_WEIGHT = 0.1
 # c and 3 above: without the former, no motion at all would explain a picture best, noise included.
 # Where less than the noise is left unexplained, the ratio tells more: short motions leave least.
 _NOISE, _RATIO = 0.3, 3.0
@@ -48,23 +53,46 @@ _BORDER = 8
 _MESSAGE = "Restoring with a trajectory"
 
 
-def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
-    """Cost of a motion, lower is better.
+@dataclass(frozen=True)
+class ExactVerdict:
+    """What is to be expected of a trajectory.
+
+    Attributes
+    ----------
+    gain : float
+        In PSNR over the blurry picture, dB, of a restoration with the sparse prior.
+    low_gain : float
+        The gain that nine of ten cells of 16 px exceed, dB.
+    cost : float
+        See the module's text; lower is better.
+    """
+
+    gain: float
+    low_gain: float
+    cost: float
+
+
+@cache
+def shipped_exact_judge() -> Judge:
+    """The network whose weights are in the package."""
+    from ..models.registry import load_exact_judge
+
+    return load_exact_judge()
+
+
+def exact_restoration_steps(view: View, motion: Trajectory) -> Steps[tuple[Tensor, Tensor]]:
+    """A picture restored with a motion, and what that leaves unexplained, (H, W) each.
 
     Parameters
     ----------
     view : View
-        The picture, of `EXACT_PIXELS`, as all of it is restored.
+        The picture, of `EXACT_PIXELS`.
     motion : Trajectory
         As a camera of any resolution saw it.
 
     Yields
     ------
     Progress
-
-    Returns
-    -------
-    float
     """
     poses = motion.resample(max(_LEAST_POSES, math.ceil(motion.extent)))
     seen = Trajectory.from_camera(poses.rotations, view.camera)
@@ -76,16 +104,40 @@ def exact_cost_steps(view: View, motion: Trajectory) -> Steps[float]:
     restored = yield from within(restoring, 0, 0.95, "estimate", _MESSAGE)
     blurring = operator(seen, blurry.device, blurry.dtype).parts(restored[None])
     again = yield from announced(blurring, "estimate", 0.95, 1, _MESSAGE)
+    return restored[0], (again[0] - blurry)[0]
+
+
+def exact_verdict_steps(view: View, motion: Trajectory) -> Steps[ExactVerdict]:
+    """Judge a motion; parameters as for `exact_restoration_steps`.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    ExactVerdict
+    """
+    restoring = exact_restoration_steps(view, motion)
+    restored, residual = yield from within(restoring, 0, 0.95)
+    yield Progress("estimate", 0.95, _MESSAGE)
     # Where the scene is not in the picture, what a motion explains depends on how long it is.
-    unseen = min(max(reach_at_corners(seen), _BORDER), min(blurry.shape[1:]) // 3)
-    unexplained = _inner(again[0] - blurry, unseen).square().mean() + _NOISE * view.noise**2
-    return float(unexplained.log() + _RATIO * norm_ratio(_inner(restored, _BORDER)).log())
+    reach = reach_at_corners(Trajectory.from_camera(motion.rotations, view.camera))
+    unseen = min(max(reach, _BORDER), min(view.grey.shape) // 3)
+    unexplained = _inner(residual, unseen).square().mean() + _NOISE * view.noise**2
+    cost = float(unexplained.log() + _RATIO * norm_ratio(_inner(restored, _BORDER)).log())
+    height, width = (n // CELL * CELL for n in restored.shape)
+    pictures = [p[:height, :width] for p in (view.grey, restored.clamp(0, 1), residual)]
+    noise = torch.tensor([view.noise])
+    logs = shipped_exact_judge()(*(p[None, None] for p in pictures), noise)
+    low_gain = float(gain_in_cells(logs).quantile(0.1))
+    return ExactVerdict(float(whole_gain(logs)), low_gain, cost)
 
 
-def exact_score(verdict: Verdict, cost: float) -> float:
-    """`Verdict.score` where the exact cost takes the place of the classical one, dB."""
-    beside = _GAIN_WEIGHT * verdict.gain + _LIKELIHOOD_WEIGHT * verdict.likelihood
-    return beside - _WEIGHT * cost
+def exact_score(verdict: Verdict, exact: ExactVerdict) -> float:
+    """Of several trajectories of one picture, the best has the highest, dB."""
+    beside = _LIKELIHOOD_WEIGHT * verdict.likelihood
+    return exact.gain + beside - _COST_WEIGHT * exact.cost
 
 
 def _inner(picture: Tensor, border: int) -> Tensor:

@@ -20,7 +20,7 @@ from ..progress import Steps
 from ..trajectory import Trajectory
 from .certainty import Certainty, is_lonely
 from .curve import mean_order, to_trajectory
-from .exact import exact_cost_steps, exact_score
+from .exact import ExactVerdict, exact_score, exact_verdict_steps
 from .judge import Verdict
 from .sample import verdict_steps
 from .view import View
@@ -37,12 +37,11 @@ _UNLIKE = 0.4
 # dB for each other start that found the same motion, and at most: wrong ones seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
-# by how much it must be better than others, and what it must promise, dB.
+# by how much it must be better than others, dB.
 _LONELY_PRICE = 1.0
-_LONELY_GAIN = 4.0
-# Less is enough, dB, if it is to make nearly all of the picture better, and makes its spectrum so
-# much likelier, hundredths: smooth pictures gain up to 5.
-_CLEAR_GAIN, _LIKELIER = 1.8, 6.0
+# It must promise so much, dB, make nearly all of the picture better, and its spectrum so much
+# likelier, hundredths.
+_CLEAR_GAIN, _LIKELIER = 1.8, 3.0
 # Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
 # another start found the same.
 _TOO_LONG = 0.1
@@ -51,12 +50,14 @@ _TOO_LONG = 0.1
 _ROUGHNESS = 0.05
 # The same where the exact cost is looked at, which a motion's every turn can please.
 _ROUGHNESS_BESIDE = 0.4
-# dB: what is expected to gain less is not worth the risk, unless another start found the same
-# motion, and the loss that is foretold is not larger.
-_LEAST_GAIN = 0.2
+# dB: what is expected to gain less is not worth the risk (in pictures that are sharp, up to 1 dB is
+# foretold of 1 px), unless another start found the same motion, and the loss that is foretold is
+# not larger.
+_LEAST_GAIN = 1.0
 _MOST_LOSS = 3.0
-# One that few others found may not make a tenth of the picture worse by more, dB.
-_MOST_LOW_LOSS = 1.0
+# One that few others found may not make a tenth of the picture worse by more, dB, unless it
+# promises so much.
+_MOST_LOW_LOSS, _MUCH = 1.0, 4.0
 # Of the picture's shorter side.
 _LONGEST = 0.6
 
@@ -77,8 +78,8 @@ class Hypothesis:
         Of the judge.
     origin : Hypothesis, optional
         What it was made from by a fit.
-    exact_cost : float, optional
-        See `exact`; None where it was not looked at.
+    exact : ExactVerdict, optional
+        None where it was not looked at.
     """
 
     start: int
@@ -86,15 +87,20 @@ class Hypothesis:
     motion: Trajectory
     verdict: Verdict
     origin: Hypothesis | None = None
-    exact_cost: float | None = None
+    exact: ExactVerdict | None = None
 
     @cached_property
     def score(self) -> float:
-        """Of several hypotheses, all with an exact cost or none, the best has the highest, dB."""
-        if self.exact_cost is None:
+        """Of several hypotheses, all judged exactly or none, the best has the highest, dB."""
+        if self.exact is None:
             return self.verdict.score - _ROUGHNESS * mean_order(self.curve)
         rough = _ROUGHNESS_BESIDE * mean_order(self.curve)
-        return exact_score(self.verdict, self.exact_cost) - rough
+        return exact_score(self.verdict, self.exact) - rough
+
+    @property
+    def foretold(self) -> Verdict | ExactVerdict:
+        """The better founded of the verdicts."""
+        return self.verdict if self.exact is None else self.exact
 
     @cached_property
     def compared(self) -> Trajectory:
@@ -150,8 +156,8 @@ class Hypothesis:
             extent=self.motion.extent / scale,
             spread=min(apart, default=self.motion.extent) / scale,
             agreement=self.agreement(others),
-            expected_gain=self.verdict.gain,
-            low_gain=self.verdict.low_gain,
+            expected_gain=self.foretold.gain,
+            low_gain=self.foretold.low_gain,
             likelihood_gain=self.verdict.likelihood - at_rest,
             field=self.motion.camera.field,
             starts=self._starts_of(others),
@@ -169,21 +175,18 @@ def is_believed(certainty: Certainty, image_shape: tuple[int, int], scale: float
 
 
 def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
-    """What the judge must expect of a motion for it to be believed, dB."""
+    """What must be expected of a motion for it to be believed, dB."""
     # In a picture that is sharp already, all find the same short one.
-    if certainty.extent * scale < SHORT:
-        return _LEAST_GAIN
-    # A sharp picture's spectrum is unlikely if it is said to be blurred.
-    if certainty.confirmed and certainty.likelihood_gain > 0:
-        return -_MOST_LOSS
-    if certainty.extent > _TOO_LONG * side:
-        return math.inf
-    if certainty.lonely:
-        clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
-        return _CLEAR_GAIN if clear else _LONELY_GAIN
-    if certainty.low_gain < -_MOST_LOW_LOSS:
-        return _LONELY_GAIN
-    return _LEAST_GAIN
+    if certainty.extent * scale >= SHORT:
+        # A sharp picture's spectrum is unlikely if it is said to be blurred.
+        if certainty.confirmed and certainty.likelihood_gain > 0:
+            return -_MOST_LOSS
+        if certainty.extent > _TOO_LONG * side:
+            return math.inf
+        if certainty.lonely:
+            clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
+            return _CLEAR_GAIN if clear else math.inf
+    return _MUCH if certainty.low_gain < -_MOST_LOW_LOSS else _LEAST_GAIN
 
 
 def dense(curve: Tensor, camera: Camera) -> Trajectory:
@@ -203,8 +206,8 @@ def judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps
 
 
 def exactly_steps(small: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
-    """The same hypothesis with its exact cost."""
-    if math.isinf(hypothesis.verdict.score):
+    """The same hypothesis, judged exactly in a view of `EXACT_PIXELS`."""
+    if hypothesis.exact is not None or math.isinf(hypothesis.verdict.score):
         return hypothesis
-    cost = yield from exact_cost_steps(small, hypothesis.motion)
-    return replace(hypothesis, exact_cost=cost)
+    exact = yield from exact_verdict_steps(small, hypothesis.motion)
+    return replace(hypothesis, exact=exact)

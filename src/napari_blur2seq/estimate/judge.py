@@ -20,6 +20,7 @@ spectrum is not (see `spectrum`). `Verdict.score` weighs all three.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -82,6 +83,16 @@ def log_ratio(logs: Tensor) -> Tensor:
     """Logarithm of the restored picture's mean squared error by the blurry one's, shape (B,)."""
     restored, blurry = torch.logsumexp(logs.flatten(2), 2).unbind(1)
     return restored - blurry
+
+
+def whole_gain(logs: Tensor) -> Tensor:
+    """Gain of whole pictures in PSNR over the blurry ones, dB, shape (B,)."""
+    return -10 / math.log(10) * log_ratio(logs)
+
+
+def gain_in_cells(logs: Tensor) -> Tensor:
+    """The same in each cell, shape (B, H / 16, W / 16)."""
+    return 10 / math.log(10) * (logs[:, 1] - logs[:, 0])
 
 
 def norm_ratio(pictures: Tensor) -> Tensor:

@@ -318,7 +318,7 @@ class _Search:
         rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
         trajectory = Trajectory.from_camera(rotations, self._camera)
         candidates = [
-            {"extent_px": h.motion.extent / scale, "expected_gain_db": h.verdict.gain}
+            {"extent_px": h.motion.extent / scale, "expected_gain_db": h.foretold.gain}
             for h in hypotheses
         ]
         return Estimate(trajectory, moves, certainty, candidates)

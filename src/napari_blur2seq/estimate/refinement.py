@@ -33,7 +33,7 @@ from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .exact import EXACT_PIXELS, exact_cost_steps, exact_score
+from .exact import EXACT_PIXELS, exact_score, exact_verdict_steps
 from .judge import LIKELIHOOD_WEIGHT
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
@@ -280,9 +280,9 @@ def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]
         return replace(found, score=verdict.score_among_lenses)
     if not found.view.varies:
         return replace(found, score=verdict.score)
-    looking = exact_cost_steps(found.small, found.motion)
-    cost = yield from within(looking, 0.3, 1.0, "refine", message)
-    return replace(found, score=exact_score(verdict, cost), exact_cost=cost)
+    looking = exact_verdict_steps(found.small, found.motion)
+    exact = yield from within(looking, 0.3, 1.0, "refine", message)
+    return replace(found, score=exact_score(verdict, exact), exact_cost=exact.cost)
 
 
 def _lens_steps(found: _Found) -> Steps[_Found]:

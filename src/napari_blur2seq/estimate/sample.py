@@ -30,9 +30,10 @@ from .judge import (
     POWER,
     ROUNDS,
     Verdict,
-    log_ratio,
+    gain_in_cells,
     norm_ratio,
     shipped_judge,
+    whole_gain,
 )
 from .kernel_network import rasterise
 from .spectrum import likelihood_parts
@@ -167,10 +168,10 @@ class Sample:
         observed, restored, residual = pictures
         logs = shipped_judge()(observed, restored, residual, self._noise)
         # Of all tiles together.
-        gain = -10 / math.log(10) * log_ratio(torch.cat(logs.unbind(0), 1)[None])[0]
+        gain = whole_gain(torch.cat(logs.unbind(0), 1)[None])[0]
         unexplained = residual.square().mean() + self._assumed**2
         cost = unexplained.log() + 3 * norm_ratio(restored).log()
-        return gain, cost, (logs[:, 1] - logs[:, 0]) * 10 / math.log(10)
+        return gain, cost, gain_in_cells(logs)
 
 
 def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps[Verdict]:

@@ -213,6 +213,15 @@ def load_judge() -> Judge:
     return network.eval().requires_grad_(False)
 
 
+def load_exact_judge() -> Judge:
+    """The judge of restorations by the exact blur, with the weights that are shipped."""
+    from ..estimate.judge import Judge
+
+    network = Judge()
+    fill(network, load_state("exact"), "exact")
+    return network.eval().requires_grad_(False)
+
+
 def load_noise_network() -> NoiseNetwork:
     """The network that tells how much noise is in a picture, with the weights that are shipped."""
     from ..restoration.noise_level import NoiseNetwork

@@ -27,8 +27,8 @@ def make_task(
     Parameters
     ----------
     network : str
-        ``"denoiser"``, ``"restoration"``, ``"noise"``, ``"kernels"``, ``"trajectory"`` or
-        ``"judge"``.
+        ``"denoiser"``, ``"restoration"``, ``"noise"``, ``"kernels"``, ``"trajectory"``,
+        ``"judge"`` or ``"exact"``.
     images : Path, optional
         Folder of sharp pictures.
     development : Path, optional
@@ -48,10 +48,10 @@ def make_task(
         from .kernels import KernelTask
 
         return KernelTask(logs)
-    if network not in ("denoiser", "restoration", "noise", "trajectory", "judge"):
+    if network not in ("denoiser", "restoration", "noise", "trajectory", "judge", "exact"):
         raise OptionError(
             f"There is no network {network!r} to train; choose denoiser, restoration, noise, "
-            "kernels, trajectory or judge."
+            "kernels, trajectory, judge or exact."
         )
     if images is None:
         raise OptionError(f"The {network} learns from sharp pictures; name their folder.")
@@ -60,6 +60,10 @@ def make_task(
         from .judging import JudgeTask
 
         return JudgeTask(*pictures, logs)
+    if network == "exact":
+        from .exact_judging import ExactJudgeTask
+
+        return ExactJudgeTask(*pictures, logs)
     if network == "noise":
         from .noise import NoiseTask
 
