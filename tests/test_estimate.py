@@ -371,7 +371,8 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
         (20.0, 0.0, 15.0, 6.0, 2.0, False),  # alone, whatever it promises, in a brick wall
         (20.0, 0.0, 2.0, 0.3, 8.0, True),  # alone, but clear
         (20.0, 0.0, 2.0, 0.3, 2.0, False),
-        (20.0, 0.0, 2.0, -0.3, 8.0, False),
+        (20.0, 0.0, 2.0, -0.3, 8.0, True),
+        (20.0, 0.0, 2.0, -0.3, 5.0, False),
         (20.0, 0.5, 2.0, -2.0, 8.0, False),  # makes parts of the picture worse
         (20.0, 0.5, 5.0, -2.0, 8.0, True),  # but promises much
         (5.0, 2.0, 0.8, -0.3, 2.0, False),  # as in pictures that are sharp
@@ -382,6 +383,13 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
 def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
     certainty = Certainty(extent, 1.0, agreement, gain, low, likelier, 0.3)
     assert is_believed(certainty, (300, 400), 1.0) is believed
+
+
+def test_what_both_judges_promise_is_believed_of_a_motion_found_once():
+    alone = Certainty(11.0, 9.0, 0.0, 9.2, 0.6, 2.9, 0.2)
+    assert not is_believed(replace(alone, quick_gain=3.4), (255, 255), 1.0)
+    assert is_believed(replace(alone, quick_gain=4.6), (255, 255), 1.0)
+    assert not is_believed(replace(alone, quick_gain=4.6, expected_gain=3.0), (255, 255), 1.0)
 
 
 def test_among_many_starts_more_must_agree():

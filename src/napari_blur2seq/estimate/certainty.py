@@ -39,7 +39,7 @@ class Certainty:
     agreement : float
         How many other starts found about the same.
     expected_gain : float
-        What the judge expects of it, dB.
+        What the judge expects of it, dB; the exact one, where it was asked.
     low_gain : float
         What it expects to be exceeded nearly everywhere in the picture, dB.
     likelihood_gain : float
@@ -48,6 +48,8 @@ class Certainty:
         Distance of the corners from the middle, by the focal length.
     starts : int
         How many other starts there were.
+    quick_gain : float
+        What the judge expects that looks at tiles restored in haste, dB.
     """
 
     extent: float
@@ -58,6 +60,7 @@ class Certainty:
     likelihood_gain: float
     field: float
     starts: int = 3
+    quick_gain: float = -math.inf
 
     @property
     def lonely(self) -> bool:

@@ -39,16 +39,18 @@ _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
 # by how much it must be better than others, dB.
 _LONELY_PRICE = 1.0
-# It must promise so much, dB, make nearly all of the picture better, and its spectrum so much
-# likelier, hundredths.
-_CLEAR_GAIN, _LIKELIER = 1.8, 3.0
+# It must promise so much, dB, and make the picture's spectrum so much likelier, hundredths, or less
+# if it makes nearly all of the picture better.
+_CLEAR_GAIN, _LIKELIER, _NEARLY_ALL_LIKELIER = 1.8, 6.0, 3.0
+# Or both judges must promise much: of fine texture, the exact one does alone.
+_BOTH_GAIN = 4.0
 # Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
 # another start found the same.
 _TOO_LONG = 0.1
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
-# The same where the exact cost is looked at, which a motion's every turn can please.
+# The same where it is judged exactly, whose cost every turn of a motion can please.
 _ROUGHNESS_BESIDE = 0.4
 # dB: what is expected to gain less is not worth the risk (in pictures that are sharp, up to 1 dB is
 # foretold of 1 px), unless another start found the same motion, and the loss that is foretold is
@@ -161,6 +163,7 @@ class Hypothesis:
             likelihood_gain=self.verdict.likelihood - at_rest,
             field=self.motion.camera.field,
             starts=self._starts_of(others),
+            quick_gain=self.verdict.gain,
         )
 
     def _starts_of(self, others: Sequence[Hypothesis]) -> int:
@@ -184,8 +187,10 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
         if certainty.extent > _TOO_LONG * side:
             return math.inf
         if certainty.lonely:
-            clear = certainty.low_gain > 0 and certainty.likelihood_gain >= _LIKELIER
-            return _CLEAR_GAIN if clear else math.inf
+            likelier = _NEARLY_ALL_LIKELIER if certainty.low_gain > 0 else _LIKELIER
+            if certainty.likelihood_gain >= likelier:
+                return _CLEAR_GAIN
+            return _BOTH_GAIN if certainty.quick_gain >= _BOTH_GAIN else math.inf
     return _MUCH if certainty.low_gain < -_MOST_LOW_LOSS else _LEAST_GAIN
 
 

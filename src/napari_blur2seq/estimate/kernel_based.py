@@ -190,7 +190,7 @@ class _Search:
 
     @cached_property
     def _exact_view(self) -> View:
-        """What the exact cost looks at; not asked for before the lens is chosen."""
+        """What is restored to judge exactly; not asked for before the lens is chosen."""
         return self._small(EXACT_PIXELS)
 
     def _exactly_steps(self, hypotheses: list[Hypothesis]) -> Steps[list[Hypothesis]]:

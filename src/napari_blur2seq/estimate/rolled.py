@@ -131,7 +131,7 @@ def search_steps(
     origins : sequence of (Tensor, Start)
         First kernels (odd sides), and how they are improved. What one cannot become, another may.
     judge : callable
-        The motion of a kernel and a slope, judged, its exact cost included.
+        The motion of a kernel and a slope, judged exactly, too.
 
     Yields
     ------
