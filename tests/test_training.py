@@ -48,7 +48,7 @@ from napari_blur2seq.training.exact_judging import _errors as errors_in_cells
 from napari_blur2seq.training.judging import (
     PATCH,
     JudgeTask,
-    _error,
+    aligned_error,
     candidates,
     quick_restoration,
 )
@@ -456,8 +456,8 @@ def test_the_judges_examples_are_what_they_say() -> None:
     errors = []
     for k in (kernel, kernel.roll(2, 2), kernel.transpose(1, 2)):
         restored, _ = quick_restoration(blurry[:, *inside], k, torch.full((1, 1, 1), 0.02))
-        errors.append(float(_error(restored, image[None]).mean()))
-    untouched = float(_error(blurry[:, *inside], image[None]).mean())
+        errors.append(float(aligned_error(restored, image[None]).mean()))
+    untouched = float(aligned_error(blurry[:, *inside], image[None]).mean())
     assert errors[0] < 0.6 * untouched
     assert errors[1] == pytest.approx(errors[0], rel=0.2)
     assert errors[2] > untouched

@@ -16,16 +16,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fft import irfft2, rfft2
 
 from ..camera import Camera
 from ..estimate.exact import exact_restoration_steps
 from ..estimate.judge import CELL, Judge, log_ratio, whole_gain
 from ..estimate.view import View
-from ..fourier import around_zero, differences
 from ..progress import run
 from ..shake import GyroscopeLog
 from ..trajectory import Trajectory
+from .judging import aligned_error
 from .motions import Motions
 from .replay import Replay
 from .synthesis import Synthesis
@@ -262,32 +261,9 @@ def _another(true: Tensor, other: Tensor, field: float, generator: torch.Generat
 
 
 def _errors(picture: Tensor, sharp: Tensor) -> Tensor:
-    """Mean squared errors in cells of a picture (H, W) moved to where it fits the sharp one best.
-
-    A shift is no error of the blur model.
-    """
-    height, width = picture.shape
-    window = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width)
-    a, b = (torch.stack(differences(p)) * window.sqrt() for p in (sharp, picture))
-    table = irfft2((rfft2(a).conj() * rfft2(b)).sum(0), s=(height, width))
-    table = around_zero(table, _SEARCH)
-    side = 2 * _SEARCH + 1
-    y, x = (min(max(n, 1), side - 2) for n in divmod(int(table.argmax()), side))
-
-    def between(before: Tensor, middle: Tensor, after: Tensor) -> float:
-        """Where the parabola through three values is highest."""
-        curvature = float(before - 2 * middle + after) - 1e-12
-        return min(max(0.5 * float(before - after) / curvature, -0.5), 0.5)
-
-    dx = x - _SEARCH + between(table[y, x - 1], table[y, x], table[y, x + 1])
-    dy = y - _SEARCH + between(table[y - 1, x], table[y, x], table[y + 1, x])
-    pad = _SEARCH + 2
-    whole = F.pad(sharp[None, None], (pad,) * 4, mode="replicate")[0, 0]
-    angle = torch.fft.fftfreq(whole.shape[0])[:, None] * dy
-    angle = angle + torch.fft.rfftfreq(whole.shape[1]) * dx
-    turn = torch.polar(torch.ones_like(angle), -2 * math.pi * angle)
-    moved = irfft2(rfft2(whole) * turn, s=whole.shape)[pad:-pad, pad:-pad]
-    return F.avg_pool2d((picture - moved).square()[None], CELL)[0]
+    """Mean squared errors in cells of a picture (H, W), where it fits the sharp one best."""
+    wider = F.pad(sharp[None, None], (_SEARCH + 2,) * 4, mode="replicate")[0]
+    return F.avg_pool2d(aligned_error(picture[None], wider, _SEARCH), CELL)[0]
 
 
 def _true_ratio(errors: Tensor) -> Tensor:

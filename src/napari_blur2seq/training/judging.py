@@ -152,7 +152,7 @@ class JudgeTask:
         restored, residual = quick_restoration(blurry, kernels[1], assumed)
         sharp = (gain * sharp).clamp(0, 1)
         errors = [
-            F.avg_pool2d(_error(picture, sharp)[:, None], CELL)[:, 0]
+            F.avg_pool2d(aligned_error(picture, sharp)[:, None], CELL)[:, 0]
             for picture in (restored, blurry)
         ]
         pictures = [p[:, None].half() for p in (blurry, restored, residual)]
@@ -245,15 +245,29 @@ def _size(paths: Tensor) -> Tensor:
     return paths.abs().flatten(1).amax(1)[:, None, None].clamp_min(0.5)
 
 
-def _error(picture: Tensor, sharp: Tensor) -> Tensor:
-    """Squared error of patches (B, H, W) to the sharp ones, moved to where they fit best."""
-    count = len(picture)
-    window = torch.hann_window(PATCH, periodic=False)
-    window = (window[:, None] * window).sqrt()
-    a, b = (torch.stack(differences(p), 1) * window for p in (sharp[:, *_INSIDE], picture))
-    table = irfft2((rfft2(a).conj() * rfft2(b)).sum(1), s=(PATCH, PATCH))
-    side = 2 * _SEARCH + 1
-    table = around_zero(table, _SEARCH)
+def aligned_error(picture: Tensor, sharp: Tensor, search: int = _SEARCH) -> Tensor:
+    """Squared error of pictures (B, H, W) to the sharp ones, moved to where they fit best.
+
+    A shift is no error of the blur model.
+
+    Parameters
+    ----------
+    picture : Tensor
+    sharp : Tensor
+        With a margin of the same width on every side, more than is searched.
+    search : int
+        Px that the shift may have along an axis.
+    """
+    count, height, width = picture.shape
+    whole = (sharp.shape[-2], sharp.shape[-1])
+    margin = (whole[0] - height) // 2
+    inside = (..., slice(margin, -margin), slice(margin, -margin))
+    rows, columns = (torch.hann_window(n, periodic=False) for n in (height, width))
+    window = (rows[:, None] * columns).sqrt()
+    a, b = (torch.stack(differences(p), 1) * window for p in (sharp[inside], picture))
+    table = irfft2((rfft2(a).conj() * rfft2(b)).sum(1), s=(height, width))
+    side = 2 * search + 1
+    table = around_zero(table, search)
     best = table.flatten(1).argmax(1)
     y, x = ((best // side).clamp(1, side - 2), (best % side).clamp(1, side - 2))
     each = torch.arange(count)
@@ -264,12 +278,12 @@ def _error(picture: Tensor, sharp: Tensor) -> Tensor:
         return (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
 
     middle = table[each, y, x]
-    dx = x - _SEARCH + between(table[each, y, x - 1], middle, table[each, y, x + 1])
-    dy = y - _SEARCH + between(table[each, y - 1, x], middle, table[each, y + 1, x])
-    angle = torch.fft.fftfreq(_FULL)[:, None] * dy[:, None, None]
-    angle = angle + torch.fft.rfftfreq(_FULL) * dx[:, None, None]
+    dx = x - search + between(table[each, y, x - 1], middle, table[each, y, x + 1])
+    dy = y - search + between(table[each, y - 1, x], middle, table[each, y + 1, x])
+    angle = torch.fft.fftfreq(whole[0])[:, None] * dy[:, None, None]
+    angle = angle + torch.fft.rfftfreq(whole[1]) * dx[:, None, None]
     turn = torch.polar(torch.ones_like(angle), -2 * math.pi * angle)
-    moved = irfft2(rfft2(sharp) * turn, s=(_FULL, _FULL))[:, *_INSIDE]
+    moved = irfft2(rfft2(sharp) * turn, s=whole)[inside]
     error: Tensor = (picture - moved).square()
     return error
 
