@@ -18,7 +18,6 @@ from napari_blur2seq.estimate.curve import (
     trace_kernel,
 )
 from napari_blur2seq.estimate.hypotheses import dense, is_believed
-from napari_blur2seq.estimate.kernel_based import WHOLE_STARTS
 from napari_blur2seq.estimate.kernel_curve import drawn, kernel_curve
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
@@ -26,6 +25,7 @@ from napari_blur2seq.estimate.sample import Sample, verdict_steps
 from napari_blur2seq.estimate.spectrum import Spectrum, fit_to_spectrum, likelihood_parts
 from napari_blur2seq.estimate.uniform import Start, cleaned, improved_kernel, uniform_kernel
 from napari_blur2seq.estimate.view import FINE_PIXELS, View, grey_and_mask
+from napari_blur2seq.estimate.whole_kernels import WHOLE_STARTS
 from napari_blur2seq.fourier import (
     differences,
     differences_into,

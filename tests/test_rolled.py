@@ -11,12 +11,13 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate import exact, rolled
+from napari_blur2seq.estimate import exact, roll_search, rolled
 from napari_blur2seq.estimate.curve import to_trajectory
 from napari_blur2seq.estimate.exact import exact_verdict_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_curve import kernel_curve
-from napari_blur2seq.estimate.rolled import resized, rolled_kernel, search_steps, with_roll
+from napari_blur2seq.estimate.roll_search import Rolling, coarse_to_fine_steps, search_steps
+from napari_blur2seq.estimate.rolled import resized, rolled_kernel, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import path_error
@@ -92,51 +93,69 @@ def test_the_right_roll_gives_the_right_motion(rolling):
     assert none < wrong
 
 
-def test_the_search_goes_to_where_the_score_points(rolling, monkeypatch):
-    """The kernels are left as they are here: only the way to a slope is of interest."""
-    _, view, kernel = rolling
-    scores = {}
+@pytest.fixture
+def unchanged(monkeypatch):
+    """The kernels are left as they are: only the way to a slope is of interest."""
 
-    def unchanged(view, kernel, slope, start):
+    def steps(view, kernel, slope, start, *, coarse):
         yield 1.0
         return kernel
 
-    def judge(kernel, slope):
-        """Ever worse away from a place; the second kernel is the better one."""
-        first = kernel is origins[0][0]
-        score = -10 * float((slope - SLOPE / 2).norm()) - (5 if first else 0)
-        scores[first, tuple(slope.tolist())] = score
-        return SimpleNamespace(score=score)
+    monkeypatch.setattr(roll_search, "rolled_kernel", steps)
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_the_search_goes_to_where_the_score_points(rolling, unchanged, near):
+    _, view, kernel = rolling
+    slope = 0.9 * SLOPE if near else torch.zeros(2)
+    scores = []
+
+    def judge(view, number, curve):
+        """Ever worse away from a place."""
+        assert number == 2
+        scores.append(-float((curve - with_roll(curve, SLOPE / 2)).norm()))
+        return SimpleNamespace(score=scores[-1])
         yield
 
-    monkeypatch.setattr(rolled, "rolled_kernel", unchanged)
-    origins = [(kernel.clone(), START), (kernel.clone(), START)]
-    events = []
-    slope, found, which = run(search_steps(view, origins, judge), events.append)
-    assert which == 1
-    assert found is origins[1][0]
-    nearest = max(scores, key=scores.get)
-    assert nearest == (False, tuple(slope.tolist()))
-    assert scores[nearest] > 0.5 * scores[False, (0.0, 0.0)]
-    assert sum(first for first, _ in scores) == len(rolled._FIRST_PLACES)
+    first, events = Rolling(2, kernel, slope), []
+    found = run(search_steps(view, first, judge, near=near), events.append)
+    assert found.kernel is kernel
+    assert max(scores) > 0.7 * scores[0]
+    curve = run(found.curve_steps(quick=True))
+    assert -float((curve - with_roll(curve, SLOPE / 2)).norm()) == pytest.approx(max(scores))
+    most = 1 + roll_search._NEAR_TRIALS if near else 9 + roll_search._MORE_TRIALS
+    assert len(scores) <= most
     assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert events[-1].fraction <= 1
 
 
-def test_the_search_prefers_less_roll_among_equals(rolling, monkeypatch):
+def test_the_search_prefers_less_roll_among_equals(rolling, unchanged):
     _, view, kernel = rolling
 
-    def unchanged(view, kernel, slope, start):
-        yield 1.0
-        return kernel
-
-    def judge(kernel, slope):
+    def judge(view, number, curve):
         return SimpleNamespace(score=0.0)
         yield
 
-    monkeypatch.setattr(rolled, "rolled_kernel", unchanged)
-    slope, _, _ = run(search_steps(view, [(kernel, START)], judge))
-    assert not slope.any()
+    found = run(search_steps(view, Rolling(0, kernel, torch.zeros(2)), judge))
+    assert not found.slope.any()
+
+
+def test_what_is_found_in_reduced_pictures_fits_the_full_one(rolling, monkeypatch):
+    """From nothing in half the size, and from a kernel of the full size, as the motion is short."""
+    motion, view, kernel = rolling
+    monkeypatch.setattr(roll_search, "_BEGINNING", (2,))
+    monkeypatch.setattr(roll_search, "_MORE_TRIALS", 6)
+    monkeypatch.setattr(roll_search, "_NEAR_TRIALS", 0)
+    first = Rolling(0, kernel, torch.zeros(2))
+    found, best = run(coarse_to_fine_steps(view, [first]))
+    assert {h.start for h in found} == {0, 2}
+    assert best.kernel.sum() == pytest.approx(1, abs=1e-4)
+    still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)
+    errors = [path_error(h.motion, motion) / path_error(still, motion) for h in found]
+    # One in half the size, two in the next, two curves of each of two kernels at the end.
+    assert len(errors) == 7
+    chosen = max(zip(found, errors, strict=True), key=lambda pair: pair[0].score)[1]
+    assert chosen < 0.8 * error(kernel, torch.zeros(2), motion)
 
 
 def test_a_small_picture_has_a_small_kernel():
@@ -169,7 +188,7 @@ def test_a_table_without_a_least_value_leaves_the_kernel_finite():
 
 
 def test_the_share_of_the_work_that_is_done_never_falls(rolling, monkeypatch):
-    monkeypatch.setattr(rolled, "_MORE_TRIALS", 2)
+    monkeypatch.setattr(roll_search, "_MORE_TRIALS", 2)
     _, view, _ = rolling
     part = view.grey[60:180, 90:210]
     camera = b2s.Camera(view.camera.focal_length, (60.0, 60.0), (120, 120))

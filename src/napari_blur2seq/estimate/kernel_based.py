@@ -15,8 +15,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -33,34 +31,32 @@ from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
 from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
-from .kernel_curve import drawn, kernel_curve
-from .kernel_network import network_curves
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
-from .rolled import resized, rolled_kernel, search_steps, with_roll
+from .roll_search import Rolling, coarse_to_fine_steps
+from .rolled import resized, rolled_kernel, with_roll
 from .spectrum import fit_to_spectrum, likelihood_parts
-from .uniform import MAX_SIZE, Start, improved_kernel, uniform_kernel
 from .view import FINE_PIXELS, View, longer, reduced
-
-WHOLE_STARTS = (
-    Start(0.5, 2, 0.1),
-    Start(1, 1),
-    Start(0.5, 2, lights=False),
-    Start(0.1, 4, 0.1, lights=False),
+from .whole_kernels import (
+    HALF,
+    LONG_STARTS,
+    STARTS,
+    WHOLE_STARTS,
+    half_steps,
+    read,
+    up_steps,
+    whole_steps,
 )
-# Looking for long motions in half the size. Few of their parts are strong.
-LONG_STARTS = tuple(replace(start, faint=True) for start in WHOLE_STARTS)
-_STARTS = (*WHOLE_STARTS, *LONG_STARTS)
-_HALF = 0.5
+
 # Px: where no motion that is found is longer, there is none.
 _LOOK_AGAIN = 24
 # Px, the shorter side in half the size: smaller pictures say too little, and what is found in them
 # is mostly chance.
 _LEAST_HALF = 200
-# So many of them are followed up to full resolution, in these steps.
-_FOLLOWED, _STEPS_UP = 4, (math.sqrt(0.5), 1.0)
+# So many of them are followed up to full resolution.
+_FOLLOWED = 4
 _REFINED = 3
-# Kernels of so many starts are looked at if the camera rolls.
+# Kernels of so many starts are begun with if the camera rolls.
 _ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
@@ -199,7 +195,7 @@ class _Search:
 
     def kernel_steps(self) -> Steps[_Motions]:
         """What the kernels of the whole picture show."""
-        works = [_whole_steps(self.view, start) for start in WHOLE_STARTS]
+        works = [whole_steps(self.view, start) for start in WHOLE_STARTS]
         found = yield from side_by_side(works)
         self._kernels = [kernel for kernel, _ in found]
         return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
@@ -207,20 +203,20 @@ class _Search:
     def long_steps(self, motions: _Motions) -> Steps[_Motions]:
         """What kernels of the picture in half its size show, if there are long motions."""
         longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
-        if longest < _LOOK_AGAIN or _HALF * min(self.view.grey.shape) < _LEAST_HALF:
+        if longest < _LOOK_AGAIN or HALF * min(self.view.grey.shape) < _LEAST_HALF:
             return []
-        small = self.view.scaled(_HALF)
-        found = yield from side_by_side([_half_steps(small, start) for start in LONG_STARTS])
+        small = self.view.scaled(HALF)
+        found = yield from side_by_side([half_steps(small, start) for start in LONG_STARTS])
         up = self.view.camera.focal_length / small.camera.focal_length
         self._kernels += [resized(kernel, up) for kernel, _ in found]
         return [(len(WHOLE_STARTS) + i, up * curve) for i, (_, curve) in enumerate(found)]
 
     def follow_steps(self) -> Steps[None]:
         """Add what the best of these motions become at full resolution."""
-        of_half = [h for h in self.found if len(WHOLE_STARTS) <= h.start < len(_STARTS)]
+        of_half = [h for h in self.found if len(WHOLE_STARTS) <= h.start < len(STARTS)]
         of_half.sort(key=lambda h: -h.standing(self.found))
         followed = of_half[:_FOLLOWED]
-        works = [_up_steps(self.view, h.curve, _STARTS[h.start]) for h in followed]
+        works = [up_steps(self.view, h.curve, STARTS[h.start]) for h in followed]
         yield replace(_COMPARING, fraction=0.0)
         ends = yield from within(side_by_side(works), 0, 0.8)
         for h, (kernel, _) in zip(followed, ends, strict=True):
@@ -261,23 +257,37 @@ class _Search:
         for h in sorted(self.found, key=lambda h: -h.standing(self.found)):
             if h.start < len(self._kernels):
                 best.setdefault(h.start, h)
-        origins = list(best.values())[:_ROLLED]
+        view = self._exact_view
+        up = self.view.camera.focal_length / view.camera.focal_length
+        firsts = [
+            Rolling(h.start, resized(self._kernels[h.start], 1 / up), torch.zeros(2))
+            for h in list(best.values())[:_ROLLED]
+        ]
         yield replace(_COMPARING, fraction=0.0)
-        firsts = [(self._kernels[h.start], _STARTS[h.start]) for h in origins]
-        rolling = _roll_steps(self._exact_view, self.view, firsts)
-        curves, which = yield from within(rolling, 0, 0.85)
-        motions = [(origins[which].start, curve) for curve in curves]
-        for rolled in (yield from within(self._judged_steps(motions), 0.85, 1)):
-            self.found.append(replace(rolled, origin=origins[which]))
+        ends, end = yield from within(coarse_to_fine_steps(view, firsts), 0, 0.85)
+        motions = [(h.start, up * h.curve) for h in ends]
+        exact = [h.exact for h in ends]
+        if up > 1:
+            finest = end.resized(up)
+            polishing = rolled_kernel(self.view, finest.kernel, end.slope, end.start, coarse=False)
+            message = "Estimating the blur kernel of a rolling camera"
+            kernel = yield from announced(polishing, "estimate", 0.85, 0.9, message)
+            finest = replace(finest, kernel=kernel)
+            motions.append((end.number, (yield from within(finest.curve_steps(), 0.9, 0.92))))
+            motions.append((end.number, with_roll(read(kernel), end.slope)))
+            exact += [None, None]
+        judged = yield from within(self._judged_steps(motions), 0.92, 1)
+        self.found += [replace(h, exact=e) for h, e in zip(judged, exact, strict=True)]
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
         # Of the curves of one motion, those that agree most are the smoothest, not the best: which
         # are looked into, the picture alone decides.
-        self.found.sort(key=lambda h: -h.standing([]))
-        likely = [h for i, h in enumerate(self.found) if i < _LOOKED_AT or h.origin is not None]
+        plain = sorted((h for h in self.found if h.exact is None), key=lambda h: -h.standing([]))
+        likely = plain[:_LOOKED_AT]
         if self.view.varies:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
+            likely += [h for h in self.found if h.exact is not None]
             likely.sort(key=lambda h: -h.standing([]))
         works = [_fitted_steps(self.view, self.seen, h) for h in likely[:_REFINED]]
         fitted = yield from within(side_by_side(works), 0.3, 1)
@@ -324,99 +334,19 @@ class _Search:
         return Estimate(trajectory, moves, certainty, candidates)
 
 
-def _whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
-    """The kernel of the whole picture from one start, and its curves."""
-    kernel = yield from within(_kernel_steps(view, start), 0, 0.95)
-    return kernel, [_read(kernel), (yield from within(_curve_steps(kernel), 0.95, 1))]
-
-
-def _half_steps(small: View, start: Start) -> Steps[tuple[Tensor, Tensor]]:
-    """The kernel of the picture in half its size from one start, and its curve, in its px."""
-    kernel = yield from within(_kernel_steps(small, start, _HALF), 0, 0.75)
-    return kernel, (yield from within(_curve_steps(kernel), 0.75, 1))
-
-
-def _up_steps(
-    view: View, curve: Tensor, start: Start, scales: tuple[float, ...] = _STEPS_UP
-) -> Steps[tuple[Tensor, Tensor]]:
-    """Draw a curve and improve the kernel, in finer and finer steps: that kernel, its curve."""
-    for i, scale in enumerate(scales):
-        begin, middle, end = ((i + share) / len(scales) for share in (0, 0.8, 1))
-        small = view.scaled(scale)
-        factor = small.camera.focal_length / view.camera.focal_length
-        kernel = drawn(factor * curve)
-        improving = improved_kernel(small.grey, _mask(small, start), kernel, start)
-        kernel = yield from within(_last_kernel(improving), begin, middle)
-        curve = (yield from within(_curve_steps(kernel), middle, end)) / factor
-    return kernel, curve
-
-
-def _mask(view: View, start: Start) -> Tensor:
-    return view.mask if start.lights else torch.ones_like(view.mask)
-
-
-def _read(kernel: Tensor) -> Tensor:
-    """What the network takes a kernel for: coarser than its curve, but free of its ghosts."""
-    return network_curves([kernel])[0][0]
-
-
 def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
     """What a hypothesis becomes when it is fitted to the picture and to its power spectrum."""
     curve = hypothesis.curve
     if hypothesis.motion.extent > _LONG and not view.varies:
         # Regions are too small for it.
         start = LONG_STARTS[hypothesis.start % len(LONG_STARTS)]
-        _, curve = yield from within(_up_steps(view, curve, start, (1.0,)), 0, 0.6)
+        _, curve = yield from within(up_steps(view, curve, start, (1.0,)), 0, 0.6)
     else:
         curve = yield from within(_refine_steps(view, curve), 0, 0.6)
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
     judging = judged_steps(seen, view.camera, hypothesis.start, curve)
     fitted = yield from within(judging, 0.9, 1)
     return replace(fitted, origin=hypothesis)
-
-
-def _kernel_steps(view: View, start: Start, scale: float = 1.0) -> Steps[Tensor]:
-    largest = int(scale * MAX_SIZE)
-    return (yield from _last_kernel(uniform_kernel(view.grey, _mask(view, start), start, largest)))
-
-
-def _last_kernel(kernels: Iterator[tuple[float, Tensor]]) -> Steps[Tensor]:
-    """The end of what becomes better and better."""
-    kernel = torch.ones(1, 1)
-    for fraction, kernel in kernels:
-        message = f"Estimating the blur kernel ({kernel.shape[0]} px)"
-        yield Progress("estimate", fraction, message)
-    return kernel
-
-
-def _curve_steps(kernel: Tensor) -> Steps[Tensor]:
-    return (yield from announced(kernel_curve(kernel), "estimate", 0, 1, "Following the kernel"))
-
-
-def _roll_steps(
-    small: View, view: View, firsts: list[tuple[Tensor, Start]]
-) -> Steps[tuple[list[Tensor], int]]:
-    """Curves of a camera whose roll goes with its path, from kernels of the whole picture.
-
-    The roll is searched for in a `small` view. Which of the kernels they come from is told, too.
-    """
-
-    def judge(kernel: Tensor, slope: Tensor) -> Steps[Hypothesis]:
-        curve = yield from within(_curve_steps(kernel), 0, 0.2)
-        judging = judged_steps(small, small.camera, 0, with_roll(curve, slope))
-        judged = yield from within(judging, 0.2, 0.6)
-        return (yield from within(exactly_steps(small, judged), 0.6, 1))
-
-    smaller = small.camera.focal_length / view.camera.focal_length
-    origins = [(resized(kernel, smaller), start) for kernel, start in firsts]
-    slope, found, which = yield from within(search_steps(small, origins, judge), 0, 0.8)
-    if smaller < 1:
-        finest = resized(found, 1 / smaller)
-        polishing = rolled_kernel(view, finest, slope, firsts[which][1], coarse=False)
-        message = "Estimating the blur kernel of a rolling camera"
-        found = yield from announced(polishing, "estimate", 0.8, 0.9, message)
-    curves = [_read(found), (yield from within(_curve_steps(found), 0.9, 1))]
-    return [with_roll(curve, slope) for curve in curves], which
 
 
 def _refine_steps(view: View, curve: Tensor) -> Steps[Tensor]:

@@ -17,13 +17,12 @@ latent and of the blurry picture around the part `n`,
 .. math:: \min_k \sum_n \|W_n k * S_n - B_n\|^2 + w \|k\|^2.
 
 Alternated with latent images, :math:`a` would drift to explain their faults. It is searched for
-instead, in steps along and across the path, by the scores of the motions (see `hypotheses`).
+instead (`roll_search`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,10 +31,8 @@ from torch.fft import irfft2, rfft2
 
 from ..camera import Camera
 from ..fourier import around_zero, differences, fast_size, transfer_functions
-from ..parallel import side_by_side
-from ..progress import Parts, Steps, announced, within
+from ..progress import Parts
 from .curve import responses
-from .hypotheses import Hypothesis
 from .latent import periodic, sharp_edges
 from .uniform import (
     EDGE_WEIGHT,
@@ -52,23 +49,12 @@ from .uniform import (
 )
 from .view import View
 
-Place = tuple[float, float]
-
 # Side of the parts of the picture that have one kernel each: px, and kernels.
 _SIDE, _LEAST_KERNELS = 80, 2
 _COARSE, _ROUNDS = 0.7071, 4
 _CONJUGATE_GRADIENTS = 5
 # Px on every side that a kernel may grow by in one round.
 _ROOM = 3
-# Displacement by roll at the corners, by that of the principal point, of the first steps of the
-# search, how much larger they are across the path at most, and the shortest by the first.
-_STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
-_DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
-_FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
-# After those.
-_MORE_TRIALS = 12
-# dB
-_BETTER = 0.02
 # Kernels that are stretched by more are cut off.
 _MOST_STRETCH = 1.8
 
@@ -116,88 +102,6 @@ def rolled_kernel(
             kernel = this.improved(edges, settings)
             yield (level + (i + 1) / _ROUNDS) / len(levels)
     return recentred(kernel, kernel.shape[0])
-
-
-def search_steps(
-    view: View,
-    origins: Sequence[tuple[Tensor, Start]],
-    judge: Callable[[Tensor, Tensor], Steps[Hypothesis]],
-) -> Steps[tuple[Tensor, Tensor, int]]:
-    """Find the roll and the kernel of the motion that the picture speaks for most.
-
-    Parameters
-    ----------
-    view : View
-    origins : sequence of (Tensor, Start)
-        First kernels (odd sides), and how they are improved. What one cannot become, another may.
-    judge : callable
-        The motion of a kernel and a slope, judged exactly, too.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    slope, kernel : Tensor
-    origin : int
-        Which of the `origins` it comes from.
-    """
-    message = "Searching for the roll of the camera"
-    axes = [_steps_of(kernel) / view.field for kernel, _ in origins]
-    most = len(origins) * len(_FIRST_PLACES) + _MORE_TRIALS
-    seen: dict[tuple[int, Place], tuple[float, Tensor]] = {}
-
-    def slope_at(origin: int, place: Place) -> Tensor:
-        return place[0] * axes[origin][0] + place[1] * axes[origin][1]
-
-    def trial(origin: int, kernel: Tensor, place: Place) -> Steps[tuple[float, Tensor]]:
-        slope = slope_at(origin, place)
-        finding = rolled_kernel(view, kernel, slope, origins[origin][1])
-        found = yield from announced(finding, "estimate", 0, 0.3, message)
-        hypothesis = yield from within(judge(found, slope), 0.3, 1, message=message)
-        return hypothesis.score, found
-
-    def try_steps(trials: list[tuple[int, Tensor, Place]]) -> Steps[None]:
-        begin, end = (n / most for n in (len(seen), len(seen) + len(trials)))
-        trying = side_by_side([trial(*options) for options in trials])
-        results = yield from within(trying, begin, end)
-        for (origin, _, place), result in zip(trials, results, strict=True):
-            seen[origin, place] = result
-
-    def score(which: tuple[int, Place]) -> float:
-        return seen[which][0]
-
-    # The likeness of wrong ones says little: far ones must be looked at, too.
-    yield from try_steps(
-        [(i, kernel, place) for i, (kernel, _) in enumerate(origins) for place in _FIRST_PLACES]
-    )
-    origin, place = max(seen, key=score)
-    step = 1.0
-    while step >= _LEAST_STEP and len(seen) < most:
-        around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
-        new = [other for other in around if (origin, other) not in seen][: most - len(seen)]
-        kernel = seen[origin, place][1]
-        yield from try_steps([(origin, kernel, other) for other in new])
-        best = max(seen, key=score)
-        if score(best) > score((origin, place)) + _BETTER:
-            origin, place = best
-        else:
-            step /= 2
-    return slope_at(origin, place), seen[origin, place][1], origin
-
-
-def _steps_of(kernel: Tensor) -> Tensor:
-    """Slopes (2, 2) along the path and across it that matter about as much."""
-    positions = torch.arange(kernel.shape[0]) - kernel.shape[0] // 2
-    y, x = torch.meshgrid(positions, positions, indexing="ij")
-    pixels = torch.stack([x, y], -1).float()
-    pixels = pixels - (kernel[..., None] * pixels).sum((0, 1))
-    spread = torch.einsum("yx,yxi,yxj->ij", kernel, pixels, pixels)
-    variances, directions = torch.linalg.eigh(spread)
-    across, along = variances.clamp_min(0.1).sqrt().unbind()
-    ratio = float((along / across).clamp_max(_MOST_ACROSS))
-    return _STEP * torch.stack([directions[:, 1], ratio * directions[:, 0]])
 
 
 def with_roll(curve: Tensor, slope: Tensor) -> Tensor:

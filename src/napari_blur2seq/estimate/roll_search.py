@@ -1,0 +1,243 @@
+"""Search for the roll of a camera and the kernel that goes with it (`rolled`), coarse to fine.
+
+A trial of one roll costs little in a picture of half the size, where a long kernel is short, too,
+and its faint parts are seen. There the search begins from nothing, from several starts, each of
+which goes its own way; the best of what they find are improved in finer pictures. Beside them,
+kernels found at full resolution are begun with, as short ones do not show in half the size. Each
+step is taken by the exact score of the motion in the picture that it is made in; what is found,
+is compared by that in the full picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..parallel import side_by_side
+from ..progress import Steps, announced, within
+from .hypotheses import Hypothesis, exactly_steps, judged_steps
+from .rolled import resized, rolled_kernel, with_roll
+from .uniform import Start
+from .view import View
+from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
+
+Place = tuple[float, float]
+
+# Of `STARTS`: those that begin in half the size.
+_BEGINNING = (1, 2, 4, 5)
+# Sides of the pictures that the search goes on in, by the full one's, and the least in px.
+_SCALES, _LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
+# Of what is found in one picture, so many are improved in the next.
+_KEPT = 2
+# Displacement by roll at the corners, by that of the principal point, of the first steps of the
+# search, how much larger they are across the path at most, and the shortest by the first.
+_STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
+_DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
+_FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
+# After those, and after the first of what is nearly right.
+_MORE_TRIALS, _NEAR_TRIALS = 10, 6
+# dB
+_BETTER = 0.02
+_MESSAGE = "Searching for the roll of the camera"
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """A motion that may be: the kernel at the principal point, and the roll that goes with it.
+
+    Attributes
+    ----------
+    number : int
+        Of its start, among `STARTS`.
+    kernel : Tensor
+        Odd sides, sum 1.
+    slope : Tensor
+        Roll for one px of displacement along x and y, shape (2,); see `rolled`.
+    """
+
+    number: int
+    kernel: Tensor
+    slope: Tensor
+
+    @property
+    def start(self) -> Start:
+        return STARTS[self.number]
+
+    def resized(self, factor: float) -> Rolling:
+        """The same in a picture whose sides are changed by a factor."""
+        return self if factor == 1 else replace(self, kernel=resized(self.kernel, factor))
+
+    def curve_steps(self, *, quick: bool = False) -> Steps[Tensor]:
+        """Its curve (K, 3) in px."""
+        curve = yield from curve_steps(self.kernel, quick=quick)
+        return with_roll(curve, self.slope)
+
+
+Judge = Callable[[View, int, Tensor], Steps[Hypothesis]]
+
+
+def judge(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
+    """A curve of a start, judged by a view, exactly, too."""
+    judging = judged_steps(view, view.camera, number, curve)
+    judged = yield from within(judging, 0, 0.4)
+    return (yield from within(exactly_steps(view, judged), 0.4, 1))
+
+
+def coarse_to_fine_steps(
+    view: View, firsts: Sequence[Rolling]
+) -> Steps[tuple[list[Hypothesis], Rolling]]:
+    """Search in finer and finer pictures.
+
+    Parameters
+    ----------
+    view : View
+        The full picture.
+    firsts : sequence of Rolling
+        Kernels found in it, to begin with beside those of half the size.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    found : list of Hypothesis
+        All ends of the ways, judged by the full picture.
+    best : Rolling
+        The best of those that it was reached in itself.
+    """
+    scales = [s for s in _SCALES if s == 1 or s * min(view.grey.shape) >= _LEAST_SIDE]
+    found: list[Hypothesis] = []
+    ends: list[tuple[Hypothesis, Rolling]] = []
+    # The shares of the work are as measured.
+    shares = {1: (0.0, 1.0), 2: (0.0, 0.6, 1.0), 3: (0.0, 0.4, 0.75, 1.0)}[len(scales)]
+    for i, scale in enumerate(scales):
+        small = view.scaled(scale)
+        works = [
+            _way_steps(view, small, rolling.resized(_factor(small, view)), near=True)
+            for _, rolling in ends[:_KEPT]
+        ]
+        if scale == HALF:
+            works += [_beginning_steps(view, small, number) for number in _BEGINNING]
+        elif scale == next(s for s in scales if s != HALF):
+            factor = _factor(small, view)
+            works += [_way_steps(view, small, first.resized(factor)) for first in firsts]
+        begin, stop = shares[i : i + 2]
+        searching = side_by_side(works)
+        of_all = yield from within(searching, begin, stop, message=_MESSAGE)
+        ends = [end for of_one in of_all for end in of_one]
+        found += [hypothesis for hypothesis, _ in ends]
+        ends.sort(key=lambda end: -end[0].score)
+    return found, ends[0][1]
+
+
+def search_steps(
+    view: View, first: Rolling, judge: Judge = judge, *, near: bool = False
+) -> Steps[Rolling]:
+    """Find the roll and the kernel of the motion that a picture speaks for most.
+
+    Parameters
+    ----------
+    view : View
+    first : Rolling
+        What to begin with, in px of the view.
+    judge : Judge
+    near : bool
+        Whether it is nearly right: its kernel is only improved, and no far roll looked at.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Rolling
+    """
+    # The likeness of wrong ones says little: far ones must be looked at, too.
+    places = _FIRST_PLACES[:1] if near else _FIRST_PLACES
+    most = len(places) + (_NEAR_TRIALS if near else _MORE_TRIALS)
+    axes = _steps_of(first.kernel) / view.field
+    seen: dict[Place, tuple[float, Rolling]] = {}
+
+    def trial(kernel: Tensor, place: Place) -> Steps[tuple[float, Rolling]]:
+        slope = first.slope + place[0] * axes[0] + place[1] * axes[1]
+        finding = rolled_kernel(view, kernel, slope, first.start, coarse=not near)
+        found = yield from announced(finding, "estimate", 0, 0.3, _MESSAGE)
+        rolling = replace(first, kernel=found, slope=slope)
+        curve = yield from within(rolling.curve_steps(quick=True), 0.3, 0.5)
+        hypothesis = yield from within(judge(view, first.number, curve), 0.5, 1)
+        return hypothesis.score, rolling
+
+    def try_steps(kernel: Tensor, new: list[Place]) -> Steps[None]:
+        begin, end = (n / most for n in (len(seen), len(seen) + len(new)))
+        trying = side_by_side([trial(kernel, place) for place in new])
+        results = yield from within(trying, begin, end)
+        seen.update(zip(new, results, strict=True))
+
+    def score(place: Place) -> float:
+        return seen[place][0]
+
+    yield from try_steps(first.kernel, places)
+    place = max(seen, key=score)
+    step = _LEAST_STEP if near else 1.0
+    while step >= _LEAST_STEP and len(seen) < most:
+        around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
+        new = [other for other in around if other not in seen][: most - len(seen)]
+        yield from try_steps(seen[place][1].kernel, new)
+        best = max(seen, key=score)
+        if score(best) > score(place) + _BETTER:
+            place = best
+        else:
+            step /= 2
+    return seen[place][1]
+
+
+def _beginning_steps(
+    view: View, small: View, number: int
+) -> Steps[list[tuple[Hypothesis, Rolling]]]:
+    """One way from the kernel that a start finds in a reduced picture."""
+    finding = kernel_steps(small, STARTS[number], HALF)
+    kernel = yield from within(finding, 0, 0.1)
+    first = Rolling(number, kernel, torch.zeros(2))
+    return (yield from within(_way_steps(view, small, first), 0.1, 1))
+
+
+def _way_steps(
+    view: View, small: View, first: Rolling, *, near: bool = False
+) -> Steps[list[tuple[Hypothesis, Rolling]]]:
+    """One way in a reduced picture; its end, judged by the full one, and in px of that.
+
+    At full resolution, what the network takes its kernel for beside it.
+    """
+    end = yield from within(search_steps(small, first, near=near), 0, 0.9)
+    up = _factor(view, small)
+    curves = [(yield from within(end.curve_steps(), 0.9, 0.95))]
+    if small is view:
+        curves.append(with_roll(read(end.kernel), end.slope))
+    ends = []
+    for i, curve in enumerate(curves):
+        begin, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 1))
+        hypothesis = yield from within(judge(view, first.number, up * curve), begin, stop)
+        ends.append((hypothesis, end.resized(up)))
+    return ends
+
+
+def _factor(of: View, by: View) -> float:
+    return of.camera.focal_length / by.camera.focal_length
+
+
+def _steps_of(kernel: Tensor) -> Tensor:
+    """Slopes (2, 2) along the path and across it that matter about as much."""
+    positions = torch.arange(kernel.shape[0]) - kernel.shape[0] // 2
+    y, x = torch.meshgrid(positions, positions, indexing="ij")
+    pixels = torch.stack([x, y], -1).float()
+    pixels = pixels - (kernel[..., None] * pixels).sum((0, 1))
+    spread = torch.einsum("yx,yxi,yxj->ij", kernel, pixels, pixels)
+    variances, directions = torch.linalg.eigh(spread)
+    across, along = variances.clamp_min(0.1).sqrt().unbind()
+    ratio = float((along / across).clamp_max(_MOST_ACROSS))
+    return _STEP * torch.stack([directions[:, 1], ratio * directions[:, 0]])
