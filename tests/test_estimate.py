@@ -369,6 +369,11 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
         (40.0, 1.5, 1.0, -0.5, -0.6, False),
         (36.0, 0.0, 5.0, 1.0, 12.0, False),  # alone and long
         (20.0, 0.0, 15.0, 6.0, 2.0, False),  # alone, whatever it promises, in a brick wall
+        (36.0, 0.8, 6.0, 0.4, 2.5, True),  # long, not quite alone, and promises much
+        (36.0, 0.8, 3.0, 0.4, 2.5, False),
+        (36.0, 0.8, 6.0, -0.4, 2.5, False),
+        (48.0, 0.8, 6.0, 0.4, 2.5, False),  # longer
+        (20.0, 0.0, 14.6, 7.3, 17.0, False),  # promises too much: the same wall
         (20.0, 0.0, 2.0, 0.3, 8.0, True),  # alone, but clear
         (20.0, 0.0, 2.0, 0.3, 2.0, False),
         (20.0, 0.0, 2.0, -0.3, 8.0, True),

@@ -44,9 +44,11 @@ _LONELY_PRICE = 1.0
 _CLEAR_GAIN, _LIKELIER, _NEARLY_ALL_LIKELIER = 1.8, 6.0, 3.0
 # Or both judges must promise much: of fine texture, the exact one does alone.
 _BOTH_GAIN = 4.0
+# But no right one has promised so much: regular texture, as of bricks, deceives all judges.
+_TOO_GOOD = 12.0
 # Of the shorter side: so long a motion leaves too little of the picture to speak for it, unless
-# another start found the same.
-_TOO_LONG = 0.1
+# another start found the same; or, in between, nearly the same, and it promises much.
+_LONG, _TOO_LONG = 0.1, 0.15
 # dB for each of the cosine terms that a motion has in the mean: of two that explain the picture as
 # well, the smoother one is nearer to the truth.
 _ROUGHNESS = 0.05
@@ -184,9 +186,13 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
         # A sharp picture's spectrum is unlikely if it is said to be blurred.
         if certainty.confirmed and certainty.likelihood_gain > 0:
             return -_MOST_LOSS
-        if certainty.extent > _TOO_LONG * side:
+        if certainty.extent > _LONG * side and (certainty.lonely or certainty.low_gain <= 0):
             return math.inf
+        if certainty.extent > _LONG * side:
+            return _MUCH if certainty.extent <= _TOO_LONG * side else math.inf
         if certainty.lonely:
+            if certainty.expected_gain > _TOO_GOOD:
+                return math.inf
             likelier = _NEARLY_ALL_LIKELIER if certainty.low_gain > 0 else _LIKELIER
             if certainty.likelihood_gain >= likelier:
                 return _CLEAR_GAIN

@@ -5,7 +5,7 @@
    it is short; the best of these are drawn and improved at full resolution. Beside them or in
    their place, what a network reads from the picture itself (`picture_network`).
 2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`),
-   beginning with those of two starts.
+   from coarse to fine (`roll_search`), beginning with those of two starts and from nothing.
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).

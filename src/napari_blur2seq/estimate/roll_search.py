@@ -1,11 +1,11 @@
 """Search for the roll of a camera and the kernel that goes with it (`rolled`), coarse to fine.
 
 A trial of one roll costs little in a picture of half the size, where a long kernel is short, too,
-and its faint parts are seen. There the search begins from nothing, from several starts, each of
-which goes its own way; the best of what they find are improved in finer pictures. Beside them,
-kernels found at full resolution are begun with, as short ones do not show in half the size. Each
-step is taken by the exact score of the motion in the picture that it is made in; what is found,
-is compared by that in the full picture.
+and its faint parts are seen. There the search begins with nothing, from several starts, each of
+which goes its own way; the best of what they find is improved in finer pictures. Beside it, kernels
+found at full resolution are begun with, as short ones do not show in half the size. Every search
+goes in steps along and across the path, by the scores of the motions in the picture that they are
+tried in (see `hypotheses`); its end is compared with others' by that in the full picture.
 """
 
 from __future__ import annotations
