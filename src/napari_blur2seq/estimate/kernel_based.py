@@ -72,6 +72,10 @@ _REGION_ROUNDS = 3
 # as alike as it was taken for when the kernels were found.
 _WIDER = 0.3
 _EDGE_WEIGHT = 2e-3
+# Shares of all work at which the parts of the estimate end, as measured; with and without a lens
+# that may turn out to be long.
+_ENDS = (0.24, 0.28, 0.36, 0.38, 0.42, 0.72, 0.95)
+_WIDE_ENDS = (0.08, 0.1, 0.12, 0.13, 0.13, 0.88, 0.97)
 _COMPARING = Progress("estimate", 1.0, "Comparing trajectories")
 
 # Curves and the numbers of the starts that found them.
@@ -132,22 +136,21 @@ def estimate_steps(
     """
     search = _Search(image.cpu(), camera)
     motions: _Motions = []
-    # The shares of the work are as measured.
+    ends = _WIDE_ENDS if focal_length_known and search.view.varies else _ENDS
+    first, found, judged, followed, seen, rolled, fitted = ends
     if kernels:
-        motions += yield from within(search.kernel_steps(), 0, 0.24)
-        motions += yield from within(search.long_steps(motions), 0.24, 0.28)
+        motions += yield from within(search.kernel_steps(), 0, first)
+        motions += yield from within(search.long_steps(motions), first, found)
     if network is not None:
         motions += search.read(network)
-    yield from within(search.first_steps(motions), 0.28, 0.36)
-    yield from within(search.follow_steps(), 0.36, 0.38)
+    yield from within(search.first_steps(motions), found, judged)
+    yield from within(search.follow_steps(), judged, followed)
     if not focal_length_known:
-        yield from within(search.lens_steps(), 0.38, 0.42)
-    done = 0.42
+        yield from within(search.lens_steps(), followed, seen)
     if kernels and search.view.varies:
-        yield from within(search.roll_steps(), done, 0.72)
-        done = 0.72
-    likely, fitted = yield from within(search.fit_steps(), done, 0.95)
-    return (yield from within(search.choice_steps(likely, fitted), 0.95, 1))
+        yield from within(search.roll_steps(), seen, rolled)
+    likely, finer = yield from within(search.fit_steps(), rolled, fitted)
+    return (yield from within(search.choice_steps(likely, finer), fitted, 1))
 
 
 class _Search:

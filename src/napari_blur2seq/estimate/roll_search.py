@@ -108,14 +108,14 @@ def coarse_to_fine_steps(
     found : list of Hypothesis
         All ends of the ways, judged by the full picture.
     best : Rolling
-        The best of those that it was reached in itself.
+        The best of the ends that were reached in the full picture itself.
     """
     scales = [s for s in _SCALES if s == 1 or s * min(view.grey.shape) >= _LEAST_SIDE]
     found: list[Hypothesis] = []
     ends: list[tuple[Hypothesis, Rolling]] = []
     # The shares of the work are as measured.
-    shares = {1: (0.0, 1.0), 2: (0.0, 0.6, 1.0), 3: (0.0, 0.4, 0.75, 1.0)}[len(scales)]
-    for i, scale in enumerate(scales):
+    shares = [(0.0, 0.4), (0.4, 0.75), (0.75, 1.0)][-len(scales) :]
+    for scale, (begin, stop) in zip(scales, shares, strict=True):
         small = view.scaled(scale)
         works = [
             _way_steps(view, small, rolling.resized(_factor(small, view)), near=True)
@@ -126,7 +126,6 @@ def coarse_to_fine_steps(
         elif scale == next(s for s in scales if s != HALF):
             factor = _factor(small, view)
             works += [_way_steps(view, small, first.resized(factor)) for first in firsts]
-        begin, stop = shares[i : i + 2]
         searching = side_by_side(works)
         of_all = yield from within(searching, begin, stop, message=_MESSAGE)
         ends = [end for of_one in of_all for end in of_one]
