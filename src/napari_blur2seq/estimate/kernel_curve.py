@@ -61,7 +61,7 @@ def kernel_curve(kernel: Tensor, *, quick: bool = False) -> Parts[Tensor]:
     """
     kernel = F.pad(kernel / kernel.sum(), (_MARGIN,) * 4)
     middle, spread = _moments(kernel)
-    curves = _paths(network_curves([kernel])[0])
+    curves = _paths(list(network_curves([kernel])[0]))
     if not quick:
         curves = torch.cat([_figures(spread), curves, _paths([trace_kernel(kernel)])])
     first = torch.cat([middle.expand(len(curves), 1, 2), curves], 1)

@@ -113,9 +113,7 @@ def coarse_to_fine_steps(
     scales = [s for s in _SCALES if s == 1 or s * min(view.grey.shape) >= _LEAST_SIDE]
     found: list[Hypothesis] = []
     ends: list[tuple[Hypothesis, Rolling]] = []
-    # The shares of the work are as measured.
-    shares = [(0.0, 0.4), (0.4, 0.75), (0.75, 1.0)][-len(scales) :]
-    for scale, (begin, stop) in zip(scales, shares, strict=True):
+    for i, scale in enumerate(scales):
         small = view.scaled(scale)
         works = [
             _way_steps(view, small, rolling.resized(_factor(small, view)), near=True)
@@ -127,6 +125,8 @@ def coarse_to_fine_steps(
             factor = _factor(small, view)
             works += [_way_steps(view, small, first.resized(factor)) for first in firsts]
         searching = side_by_side(works)
+        # All take about the same time.
+        begin, stop = i / len(scales), (i + 1) / len(scales)
         of_all = yield from within(searching, begin, stop, message=_MESSAGE)
         ends = [end for of_one in of_all for end in of_one]
         found += [hypothesis for hypothesis, _ in ends]
