@@ -156,8 +156,8 @@ def test_what_is_found_in_reduced_pictures_fits_the_full_one(monkeypatch):
     assert best.kernel.sum() == pytest.approx(1, abs=1e-4)
     still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)
     errors = [path_error(h.motion, motion) / path_error(still, motion) for h in found]
-    # One in half the size, two in the next, two curves of each of two kernels at the end.
-    assert len(errors) == 7
+    # One in half the size, one in the next, two curves of each of two kernels at the end.
+    assert len(errors) == 6
     chosen = max(zip(found, errors, strict=True), key=lambda pair: pair[0].score)[1]
     assert chosen < 0.5 * error(kernel, torch.zeros(2), motion)
 

@@ -20,8 +20,8 @@ from statistics import median
 
 QUANTILE = 0.9
 _CONFIRMING = 1.0
-# Agreement that chance makes among so few other starts.
-_LONELY, _FEW = 0.3, 3
+# So many other starts are few, and the agreement that chance makes among them.
+FEW, _LONELY = 3, 0.3
 COEFFICIENTS = (-2.92, -0.58, 1.36, 2.07)
 _WIDE = 0.6
 
@@ -81,7 +81,7 @@ class Certainty:
 
 def is_lonely(agreement: float, starts: int) -> bool:
     """Whether a motion agrees with no more of the other starts than chance would have it."""
-    return agreement < _LONELY * max(starts, _FEW) / _FEW
+    return agreement < _LONELY * max(starts, FEW) / FEW
 
 
 def typical(chosen: Certainty, alike: Sequence[Certainty]) -> Certainty:

@@ -18,7 +18,7 @@ from ..camera import Camera
 from ..metrics import path_error
 from ..progress import Steps
 from ..trajectory import Trajectory
-from .certainty import Certainty, is_lonely
+from .certainty import FEW, Certainty, is_lonely
 from .curve import mean_order, to_trajectory
 from .exact import ExactVerdict, exact_score, exact_verdict_steps
 from .judge import Verdict
@@ -34,7 +34,8 @@ _COMPARED = 32
 SHORT = 8
 # Path error of another motion, as a share of that of no motion.
 _UNLIKE = 0.4
-# dB for each other start that found the same motion, and at most: wrong ones seldom agree.
+# dB for each other start that found the same motion, and at most, if there are few: wrong ones
+# seldom agree.
 _AGREEMENT, _MOST_AGREEMENT = 1.0, 2.0
 # A long motion that no other start found may be one of chance, as smooth and sharp pictures have:
 # by how much it must be better than others, dB.
@@ -138,9 +139,9 @@ class Hypothesis:
 
     def standing(self, others: Sequence[Hypothesis]) -> float:
         """Score, dB, with what is known beside the picture."""
-        agreement = self.agreement(others)
-        bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT)
-        if self.motion.extent >= SHORT and is_lonely(agreement, self._starts_of(others)):
+        agreement, starts = self.agreement(others), self._starts_of(others)
+        bonus = min(_AGREEMENT * agreement, _MOST_AGREEMENT * max(starts, FEW) / FEW)
+        if self.motion.extent >= SHORT and is_lonely(agreement, starts):
             bonus = -_LONELY_PRICE
         return self.score + bonus
 

@@ -29,7 +29,8 @@ Place = tuple[float, float]
 
 # Of `STARTS`: those that begin in half the size.
 _BEGINNING = (1, 2, 4, 5)
-# Sides of the pictures that the search goes on in, by the full one's, and the least in px.
+# Sides of the pictures that the search goes on in, by the full one's, and the least in px: in
+# smaller ones, what is found is mostly chance.
 _SCALES, _LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
 # Of what is found in one picture, so many are improved in the next.
 _KEPT = 2
@@ -110,7 +111,7 @@ def coarse_to_fine_steps(
     best : Rolling
         The best of the ends that were reached in the full picture itself.
     """
-    scales = [s for s in _SCALES if s == 1 or s * min(view.grey.shape) >= _LEAST_SIDE]
+    scales = _SCALES if HALF * min(view.grey.shape) >= _LEAST_SIDE else _SCALES[-1:]
     found: list[Hypothesis] = []
     ends: list[tuple[Hypothesis, Rolling]] = []
     for i, scale in enumerate(scales):
@@ -121,9 +122,8 @@ def coarse_to_fine_steps(
         ]
         if scale == HALF:
             works += [_beginning_steps(view, small, number) for number in _BEGINNING]
-        elif scale == next(s for s in scales if s != HALF):
-            factor = _factor(small, view)
-            works += [_way_steps(view, small, first.resized(factor)) for first in firsts]
+        if scale == 1:
+            works += [_way_steps(view, view, first) for first in firsts]
         searching = side_by_side(works)
         # All take about the same time.
         begin, stop = i / len(scales), (i + 1) / len(scales)
