@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import napari_blur2seq as b2s
 from napari_blur2seq.cli import app
 from napari_blur2seq.errors import OptionError
-from napari_blur2seq.estimate import kernel_based, load_estimator
+from napari_blur2seq.estimate import load_estimator, whole_kernels
 from napari_blur2seq.estimate.judge import Judge
 from napari_blur2seq.estimate.picture_network import PictureNetwork, picture_curves
 from napari_blur2seq.fourier import transfer_functions
@@ -416,7 +416,7 @@ def test_estimators_by_name_and_file(
     image = coffee()[100:148, 200:264]
     shaken = b2s.blur(image, b2s.shake.simulate_tremor(image.shape, extent=4.0))
     with monkeypatch.context() as patch:
-        patch.setattr(kernel_based, "uniform_kernel", lambda *_: pytest.fail("kernels"))
+        patch.setattr(whole_kernels, "uniform_kernel", lambda *_: pytest.fail("kernels"))
         result = b2s.deblur(shaken, estimator=str(path), refine=False, prior="sparse")
     assert result.metadata["estimator"] == "mine.safetensors"
     hypotheses = result.metadata["certainty"]["hypotheses"]
