@@ -187,10 +187,9 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
         # A sharp picture's spectrum is unlikely if it is said to be blurred.
         if certainty.confirmed and certainty.likelihood_gain > 0:
             return -_MOST_LOSS
-        if certainty.extent > _LONG * side and (certainty.lonely or certainty.low_gain <= 0):
-            return math.inf
         if certainty.extent > _LONG * side:
-            return _MUCH if certainty.extent <= _TOO_LONG * side else math.inf
+            doubtful = certainty.lonely or certainty.low_gain <= 0
+            return math.inf if doubtful or certainty.extent > _TOO_LONG * side else _MUCH
         if certainty.lonely:
             if certainty.expected_gain > _TOO_GOOD:
                 return math.inf

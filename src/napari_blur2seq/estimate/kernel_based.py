@@ -210,7 +210,7 @@ class _Search:
             return []
         small = self.view.scaled(HALF)
         found = yield from side_by_side([half_steps(small, start) for start in LONG_STARTS])
-        up = self.view.camera.focal_length / small.camera.focal_length
+        up = self.view.sides_by(small)
         self._kernels += [resized(kernel, up) for kernel, _ in found]
         return [(len(WHOLE_STARTS) + i, up * curve) for i, (_, curve) in enumerate(found)]
 
@@ -261,7 +261,7 @@ class _Search:
             if h.start < len(self._kernels):
                 best.setdefault(h.start, h)
         view = self._exact_view
-        up = self.view.camera.focal_length / view.camera.focal_length
+        up = self.view.sides_by(view)
         firsts = [
             Rolling(h.start, resized(self._kernels[h.start], 1 / up), torch.zeros(2))
             for h in list(best.values())[:_ROLLED]

@@ -117,7 +117,7 @@ def coarse_to_fine_steps(
     for i, scale in enumerate(scales):
         small = view.scaled(scale)
         works = [
-            _way_steps(view, small, rolling.resized(_factor(small, view)), near=True)
+            _way_steps(view, small, rolling.resized(small.sides_by(view)), near=True)
             for _, rolling in ends[:_KEPT]
         ]
         if scale == HALF:
@@ -213,7 +213,7 @@ def _way_steps(
     At full resolution, what the network takes its kernel for beside it.
     """
     end = yield from within(search_steps(small, first, near=near), 0, 0.9)
-    up = _factor(view, small)
+    up = view.sides_by(small)
     curves = [(yield from within(end.curve_steps(), 0.9, 0.95))]
     if small is view:
         curves.append(with_roll(read(end.kernel), end.slope))
@@ -223,10 +223,6 @@ def _way_steps(
         hypothesis = yield from within(judge(view, first.number, up * curve), begin, stop)
         ends.append((hypothesis, end.resized(up)))
     return ends
-
-
-def _factor(of: View, by: View) -> float:
-    return of.camera.focal_length / by.camera.focal_length
 
 
 def _steps_of(kernel: Tensor) -> Tensor:

@@ -92,5 +92,9 @@ class View:
         noise = max(factor * self.noise, _LEAST_NOISE)
         return View(grey, mask, camera, noise)
 
+    def sides_by(self, other: View) -> float:
+        """Its sides by those of another view of the same picture through the same lens."""
+        return self.camera.focal_length / other.camera.focal_length
+
     def with_longer_lens(self, factor: float = _LONGER) -> View:
         return replace(self, camera=longer(self.camera, factor))

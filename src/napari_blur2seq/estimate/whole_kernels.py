@@ -65,7 +65,7 @@ def up_steps(
     for i, scale in enumerate(scales):
         begin, middle, end = ((i + share) / len(scales) for share in (0, 0.8, 1))
         small = view.scaled(scale)
-        factor = small.camera.focal_length / view.camera.focal_length
+        factor = small.sides_by(view)
         kernel = drawn(factor * curve)
         improving = improved_kernel(small.grey, _mask(small, start), kernel, start)
         kernel = yield from within(_last_kernel(improving), begin, middle)
