@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Blur2SeqError
 from ..files import write_whole
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..restoration.unrolled import UnrolledRestoration
 
 
+_Network = TypeVar("_Network", bound="nn.Module")
 # Of the denoiser's weights in a file of the restoration.
 _DENOISER = "trusted.denoiser."
 
@@ -189,9 +190,7 @@ def load_kernel_network() -> KernelNetwork:
     """The network from kernels to curves, with the weights that are shipped."""
     from ..estimate.kernel_network import KernelNetwork
 
-    network = KernelNetwork()
-    fill(network, load_state("kernels"), "kernels")
-    return network.eval().requires_grad_(False)
+    return _shipped(KernelNetwork(), "kernels")
 
 
 def load_picture_network(path: str | os.PathLike[str] | None = None) -> PictureNetwork:
@@ -208,24 +207,24 @@ def load_judge() -> Judge:
     """The network that tells trajectories from each other, with the weights that are shipped."""
     from ..estimate.judge import Judge
 
-    network = Judge()
-    fill(network, load_state("judge"), "judge")
-    return network.eval().requires_grad_(False)
+    return _shipped(Judge(), "judge")
 
 
 def load_exact_judge() -> Judge:
     """The judge of restorations by the exact blur, with the weights that are shipped."""
     from ..estimate.judge import Judge
 
-    network = Judge()
-    fill(network, load_state("exact"), "exact")
-    return network.eval().requires_grad_(False)
+    return _shipped(Judge(), "exact")
 
 
 def load_noise_network() -> NoiseNetwork:
     """The network that tells how much noise is in a picture, with the weights that are shipped."""
     from ..restoration.noise_level import NoiseNetwork
 
-    network = NoiseNetwork()
-    fill(network, load_state("noise"), "noise")
+    return _shipped(NoiseNetwork(), "noise")
+
+
+def _shipped(network: _Network, name: str) -> _Network:
+    """A network with the weights that are shipped under a name, for use."""
+    fill(network, load_state(name), name)
     return network.eval().requires_grad_(False)

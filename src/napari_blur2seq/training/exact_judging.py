@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ..camera import Camera
 from ..estimate.exact import exact_restoration_steps
-from ..estimate.judge import CELL, Judge, log_ratio, whole_gain
+from ..estimate.judge import CELL, log_ratio, whole_gain
 from ..estimate.view import View
 from ..progress import run
 from ..shake import GyroscopeLog
 from ..trajectory import Trajectory
-from .judging import aligned_error
+from .judging import aligned_error, new_judge
 from .motions import Motions
 from .replay import Replay
 from .synthesis import Synthesis
@@ -104,9 +104,7 @@ class ExactJudgeTask:
 
     def network(self) -> nn.Module:
         """A new network."""
-        network = Judge()
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network
+        return new_judge()
 
     def begin(self, seed: tuple[int, int], device: torch.device) -> None:
         """Set where pictures and motions are drawn; restore what the scores are made of."""

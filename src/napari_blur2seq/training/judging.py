@@ -51,6 +51,13 @@ _SHARES = (0.40, 0.17, 0.08, 0.08, 0.13, 0.05)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
+def new_judge() -> Judge:
+    """A network that has learned nothing yet."""
+    network = Judge()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 class JudgeTask:
     """The network that judges trajectories, for `loop.train`.
 
@@ -86,9 +93,7 @@ class JudgeTask:
 
     def network(self) -> nn.Module:
         """A new network."""
-        network = Judge()
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network
+        return new_judge()
 
     def begin(self, seed: tuple[int, int], device: torch.device) -> None:
         """Set where patches, motions and noise are drawn; restore what the scores are made of."""
