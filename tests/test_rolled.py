@@ -17,7 +17,7 @@ from napari_blur2seq.estimate.exact import exact_verdict_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_curve import kernel_curve
 from napari_blur2seq.estimate.roll_search import Rolling, coarse_to_fine_steps, search_steps
-from napari_blur2seq.estimate.rolled import resized, rolled_kernel, with_roll
+from napari_blur2seq.estimate.rolled import resized, rolled_kernel, slope_of, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import path_error
@@ -72,6 +72,16 @@ def test_roll_goes_with_the_displacement_of_the_middle():
     )
 
 
+def test_the_slope_of_a_curve_is_told_from_it():
+    generator = torch.Generator().manual_seed(0)
+    curve = with_roll(torch.randn(6, 3, generator=generator), SLOPE)
+    torch.testing.assert_close(slope_of(curve), SLOPE)
+    # Along a line, the slope across it means nothing.
+    line = with_roll(torch.tensor([[0.0, 3.0, 0.0], [0.0, -1.0, 0.0]]), SLOPE)
+    torch.testing.assert_close(slope_of(line), SLOPE * torch.tensor([1.0, 0.0]))
+    assert not slope_of(torch.zeros(4, 3)).any()
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.7071, 1.6])
 def test_a_resized_kernel_moves_the_picture_as_far_in_its_own_px(factor, rolling):
     motion, _, _ = rolling
@@ -108,6 +118,16 @@ def unchanged(monkeypatch):
     monkeypatch.setattr(roll_search, "rolled_kernel", steps)
 
 
+def judged_by(judge):
+    """A judge that is as good as the exact one."""
+
+    def same(view, hypothesis):
+        return hypothesis
+        yield
+
+    return {"judge": judge, "judge_exactly": same}
+
+
 @pytest.mark.parametrize("near", [False, True])
 def test_the_search_goes_to_where_the_score_points(rolling, unchanged, near):
     _, view, kernel = rolling
@@ -122,7 +142,7 @@ def test_the_search_goes_to_where_the_score_points(rolling, unchanged, near):
         yield
 
     first, events = Rolling(2, kernel, slope), []
-    found = run(search_steps(view, first, judge, near=near), events.append)
+    found = run(search_steps(view, first, **judged_by(judge), near=near), events.append)
     assert found.kernel is kernel
     assert max(scores) > 0.7 * scores[0]
     curve = run(found.curve_steps(quick=True))
@@ -140,8 +160,31 @@ def test_the_search_prefers_less_roll_among_equals(rolling, unchanged):
         return SimpleNamespace(score=0.0)
         yield
 
-    found = run(search_steps(view, Rolling(0, kernel, torch.zeros(2)), judge))
+    found = run(search_steps(view, Rolling(0, kernel, torch.zeros(2)), **judged_by(judge)))
     assert not found.slope.any()
+
+
+def test_the_search_looks_at_slopes_that_it_is_told(rolling, unchanged):
+    """And exactly at the half of its trials that look best."""
+    _, view, kernel = rolling
+    quick, exact = [], []
+
+    def judge(view, number, curve):
+        quick.append(-float((curve - with_roll(curve, SLOPE)).norm()))
+        return SimpleNamespace(score=quick[-1])
+        yield
+
+    def judge_exactly(view, hypothesis):
+        exact.append(hypothesis.score)
+        return hypothesis
+        yield
+
+    far = [SLOPE, -SLOPE, torch.tensor([9.0, 9.0])]
+    first = Rolling(0, kernel, torch.zeros(2))
+    found = run(search_steps(view, first, far, judge=judge, judge_exactly=judge_exactly))
+    torch.testing.assert_close(found.slope, SLOPE)
+    assert sorted(exact[:2]) == sorted(quick[:4])[2:]
+    assert len(exact) == len(quick) - len(quick) // 2
 
 
 def test_what_is_found_in_reduced_pictures_fits_the_full_one(monkeypatch):

@@ -382,6 +382,7 @@ def _deblur_tensor(
             refinement = yield from within(_encoded(refining, form), estimating, restoring)
             estimated = refinement.trajectory
             about["refinement"] = {
+                "kernel_scores_db": refinement.kernel_scores,
                 "objective_db": refinement.objective,
                 "start": refinement.start,
             }

@@ -32,13 +32,11 @@ from ..trajectory import Trajectory
 from .judge import CELL, Judge, Verdict, gain_in_cells, norm_ratio, whole_gain
 from .view import View
 
-# Pictures are reduced to so many.
-EXACT_PIXELS = 160_000
 # Poses: as many as px, so that the exact blur leaves no gaps, and no fewer than show where the
 # camera dwells.
 _LEAST_POSES = 64
-# Px, of all points: poses nearer to each other are sampled as one.
-_MERGED = 0.7
+# Px, of all points, and of the extent: poses nearer to each other are sampled as one.
+_MERGED, _MERGED_SHARE = 0.7, 0.05
 # Steps of the restoration: eight choose alike.
 _ITERATIONS = 5
 # dB; 2 to 8 choose alike.
@@ -147,9 +145,10 @@ def _inner(picture: Tensor, border: int) -> Tensor:
 def _merged(motion: Trajectory, device: torch.device, dtype: torch.dtype) -> MotionBlur:
     """The exact blur, with poses that follow each other within a part of a px taken for one."""
     paths = motion.paths([*corners_of(motion.image_shape), motion.principal_point])
+    near = max(_MERGED, _MERGED_SHARE * motion.extent)
     groups, first = [0], 0
     for i in range(1, len(motion)):
-        apart = np.linalg.norm(paths[i] - paths[first], axis=-1).max() > _MERGED
+        apart = np.linalg.norm(paths[i] - paths[first], axis=-1).max() > near
         first = i if apart else first
         groups.append(groups[-1] + apart)
     counts = np.bincount(groups)

@@ -58,7 +58,7 @@ _ROUGHNESS_BESIDE = 0.4
 # dB: what is expected to gain less is not worth the risk (in pictures that are sharp, up to 1 dB is
 # foretold of 1 px), unless another start found the same motion, and the loss that is foretold is
 # not larger.
-_LEAST_GAIN = 1.0
+LEAST_GAIN = 1.0
 _MOST_LOSS = 3.0
 # One that few others found may not make a tenth of the picture worse by more, dB, unless it
 # promises so much.
@@ -197,7 +197,7 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
             if certainty.likelihood_gain >= likelier:
                 return _CLEAR_GAIN
             return _BOTH_GAIN if certainty.quick_gain >= _BOTH_GAIN else math.inf
-    return _MUCH if certainty.low_gain < -_MOST_LOW_LOSS else _LEAST_GAIN
+    return _MUCH if certainty.low_gain < -_MOST_LOW_LOSS else LEAST_GAIN
 
 
 def dense(curve: Tensor, camera: Camera) -> Trajectory:

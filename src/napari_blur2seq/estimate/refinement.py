@@ -10,6 +10,8 @@ is cut into tiles, each with the kernel of its middle, so that everything is a f
 transforms, and the gradient goes through all of them: through the restoration's steps, the
 kernels and the network.
 
+Through a wide lens, the motion's kernel is sought again before (`roll_search`).
+
 The gain alone is deceived within a few steps, the cost alone drifts, and both are flat
 far from the truth: short steps from a good start pay, others do not, and a move must pay
 for its length.
@@ -21,6 +23,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,15 +36,23 @@ from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
 from .curve import centred_displacements, cosine_basis, reach_of
-from .exact import EXACT_PIXELS, exact_score, exact_verdict_steps
+from .exact import exact_score, exact_verdict_steps
+from .hypotheses import LEAST_GAIN
 from .judge import LIKELIHOOD_WEIGHT
+from .roll_search import LEAST_SIDE, improved_steps
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
-from .view import FINE_PIXELS, View, longer
+from .view import EXACT_PIXELS, FINE_PIXELS, View, longer
+
+T = TypeVar("T")
 
 # Steps of one climb.
 _CLIMB = 30
 _TERMS = 16
+# Of the curve that a kernel is drawn from.
+_KERNEL_TERMS = 32
+# How often it is sought again, at most.
+_MOST_IMPROVEMENTS = 3
 _POSES = 64
 _RATE = 0.05
 # Roll is seen from further away than pitch and yaw.
@@ -52,9 +63,9 @@ _PRICE = 1.0
 _LEAST_DISTANCE = 0.05
 # A climb ends that gained less than so many dB in so many steps.
 _LEAST_RISE, _PATIENCE = 0.02, 10
-# Another climb follows one that gained this much, dB.
+# Another climb, or search for a kernel, follows one that gained this much, dB.
 _WORTH_MORE = 0.5
-# By so much must the exact cost fall where it is looked at.
+# By so much must the exact cost fall.
 _CONFIRMED = 0.01
 # Factors of the focal length that are tried, and what one must gain, dB.
 _LENSES = (0.5, 2.0, 4.0)
@@ -135,18 +146,22 @@ class Refinement:
     trajectory : Trajectory
         As many poses as the start it comes from.
     objective : list of float
-        The objective in dB at the start and after every step that was kept, rising; the start
-        alone if the trajectory is the one there was.
+        The objective in dB where the climb began and after every step that was kept, rising; the
+        first alone if none was.
     start : int
         Number of the start it comes from.
     spread : float, optional
         Path error in px to the nearest of what the other starts led to, where there are any.
+    kernel_scores : list of float
+        Exact scores in dB of the start and of what better kernels made of it, rising; empty where
+        none were sought.
     """
 
     trajectory: Trajectory
     objective: list[float]
     start: int = 0
     spread: float | None = None
+    kernel_scores: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -160,9 +175,10 @@ class _Found:
     motion: Trajectory
     result: Trajectory
     score: float = -math.inf
-    # Where the lens is wide, see `exact`.
+    # See `exact`.
     exact_cost: float = 0.0
     objective: list[float] = field(default_factory=list)
+    kernel_scores: list[float] = field(default_factory=list)
 
 
 def refine_steps(
@@ -229,20 +245,23 @@ def _refine_steps(
     if fit_focal_length:
         best = max(first, key=_score)
         first[best.start] = yield from within(_lens_steps(best), 0.05, 0.1)
+    for i, found in enumerate(first):
+        begin, end = (0.1 + 0.2 * (i + k) / count for k in (0, 1))
+        first[i] = yield from within(_kernel_steps(found, budget), begin, end)
     objectives = []
     for found in first:
         objectives.append(_objective(found))
-        yield Progress("refine", 0.1, "Looking at the picture")
+        yield Progress("refine", 0.3, "Looking at the picture")
     ends = []
     for i, found in enumerate(first):
-        begin, end = (0.1 + 0.4 * (i + k) / count for k in (0, 1))
+        begin, end = (0.3 + 0.3 * (i + k) / count for k in (0, 1))
         climbing = _climb_steps(objectives[i], found, budget, 1 / (count - i), look)
         climbed = yield from within(climbing, begin, end)
         if count > 1:
             climbed = yield from within(_judged_steps(climbed), end, end)
         ends.append(climbed)
     best = max(ends, key=_score)
-    gain, end = best.objective[-1] - best.objective[0], 0.5
+    gain, end = best.objective[-1] - best.objective[0], 0.6
     while gain >= _WORTH_MORE and not budget.over:
         # How many climbs will follow is not known.
         begin, end = end, (end + 0.95) / 2
@@ -253,11 +272,12 @@ def _refine_steps(
     best = yield from within(_judged_steps(best), 0.95, 1.0)
     unmoved = max(first, key=_score)
     # What is climbed on alone is no judge of where the climb has led to.
-    confirmed = not best.view.varies or best.exact_cost < unmoved.exact_cost - _CONFIRMED
+    confirmed = best.exact_cost < unmoved.exact_cost - _CONFIRMED
     if best.score <= unmoved.score or not confirmed:
         best = replace(unmoved, objective=ends[unmoved.start].objective[:1])
     others = [path_error(best.result, end.result) for end in ends if end.start != best.start]
-    return Refinement(best.result, best.objective, best.start, min(others, default=None))
+    spread = min(others, default=None)
+    return Refinement(best.result, best.objective, best.start, spread, best.kernel_scores)
 
 
 def _seen(image: Tensor, noise: float, start: Trajectory, number: int) -> _Found:
@@ -272,14 +292,54 @@ def _score(found: _Found) -> float:
     return found.score
 
 
+def _kernel_steps(found: _Found, budget: Budget) -> Steps[_Found]:
+    """The motion whose kernel is the best that is found near its own, if the lens is wide."""
+    if not found.view.varies or min(found.small.grey.shape) < LEAST_SIDE:
+        return found
+    count, focal_length = len(found.motion), found.small.camera.focal_length
+    poses = torch.tensor(found.motion.rotations, dtype=torch.float32) * focal_length
+    basis = cosine_basis(count, min(_KERNEL_TERMS, count - 1))
+    curve, scores = 2 / count * basis.T @ poses, list[float]()
+    for i in range(_MOST_IMPROVEMENTS):
+        begin, end = (0.9 * (i + k) / _MOST_IMPROVEMENTS for k in (0, 1))
+        improving = within(improved_steps(found.small, curve), begin, end, "refine")
+        hypotheses = yield from _while_any_is_left(budget, improving)
+        if hypotheses is None:
+            break
+        best = max(hypotheses, key=lambda hypothesis: hypothesis.score)
+        scores = scores or [hypotheses[0].score]
+        # Where nothing is to be seen, a wrong motion may well have the higher score.
+        if best is hypotheses[0] or best.foretold.gain < LEAST_GAIN:
+            break
+        scores.append(best.score)
+        curve = best.curve
+        if scores[-1] < scores[-2] + _WORTH_MORE:
+            break
+    found = replace(found, kernel_scores=scores)
+    if len(scores) < 2:
+        return found
+    moved = _moved(found, cosine_basis(count, len(curve)) @ curve / focal_length)
+    return (yield from within(_judged_steps(moved), 0.9, 1.0))
+
+
+def _while_any_is_left(budget: Budget, steps: Steps[T]) -> Steps[T | None]:
+    """The same work, or None once nothing is left of a budget."""
+    while not budget.over:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield event
+    steps.close()
+    return None
+
+
 def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
     message = "Judging the motion"
     judging = verdict_steps(found.view, found.motion, _LENS_TILE if among_lenses else TILE)
     verdict = yield from within(judging, 0.0, 0.3, "refine", message)
     if among_lenses:
         return replace(found, score=verdict.score_among_lenses)
-    if not found.view.varies:
-        return replace(found, score=verdict.score)
     looking = exact_verdict_steps(found.small, found.motion)
     exact = yield from within(looking, 0.3, 1.0, "refine", message)
     return replace(found, score=exact_score(verdict, exact), exact_cost=exact.cost)

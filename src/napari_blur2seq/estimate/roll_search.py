@@ -20,7 +20,8 @@ from torch import Tensor
 from ..parallel import side_by_side
 from ..progress import Steps, announced, within
 from .hypotheses import Hypothesis, exactly_steps, judged_steps
-from .rolled import resized, rolled_kernel, with_roll
+from .kernel_curve import drawn
+from .rolled import resized, rolled_kernel, slope_of, with_roll
 from .uniform import Start
 from .view import View
 from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
@@ -31,16 +32,20 @@ Place = tuple[float, float]
 _BEGINNING = (1, 2, 4, 5)
 # Sides of the pictures that the search goes on in, by the full one's, and the least in px: in
 # smaller ones, what is found is mostly chance.
-_SCALES, _LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
+_SCALES, LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
+# Scales and starts, among `STARTS`, that a kernel is sought again by.
+_IMPROVING = ((1.0, 0), (1.0, 1), (1.0, 3), (math.sqrt(0.5), 1), (math.sqrt(0.5), 2))
 # Of what is found in one picture, so many are improved in the next.
 _KEPT = 2
 # Displacement by roll at the corners, by that of the principal point, of the first steps of the
 # search, how much larger they are across the path at most, and the shortest by the first.
 _STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
-_DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1)]
-_FIRST_PLACES = [(0.0, 0.0), *((k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS)]
-# After those, and after the first of what is nearly right.
+_DIRECTIONS = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
+_AROUND = [(k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS]
+# After the first ones, and after the first of what is nearly right.
 _MORE_TRIALS, _NEAR_TRIALS = 10, 6
+# Of those that are tried at once, the share that is judged exactly where none is nearly right.
+_LOOKED_AT = 0.5
 # dB
 _BETTER = 0.02
 _MESSAGE = "Searching for the roll of the camera"
@@ -79,13 +84,12 @@ class Rolling:
 
 
 Judge = Callable[[View, int, Tensor], Steps[Hypothesis]]
+ExactJudge = Callable[[View, Hypothesis], Steps[Hypothesis]]
 
 
-def judge(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
-    """A curve of a start, judged by a view, exactly, too."""
-    judging = judged_steps(view, view.camera, number, curve)
-    judged = yield from within(judging, 0, 0.4)
-    return (yield from within(exactly_steps(view, judged), 0.4, 1))
+def quickly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
+    """A curve of a start, judged by a view, not exactly."""
+    return judged_steps(view, view.camera, number, curve)
 
 
 def coarse_to_fine_steps(
@@ -111,7 +115,7 @@ def coarse_to_fine_steps(
     best : Rolling
         The best of the ends that were reached in the full picture itself.
     """
-    scales = _SCALES if HALF * min(view.grey.shape) >= _LEAST_SIDE else _SCALES[-1:]
+    scales = _SCALES if HALF * min(view.grey.shape) >= LEAST_SIDE else _SCALES[-1:]
     found: list[Hypothesis] = []
     ends: list[tuple[Hypothesis, Rolling]] = []
     for i, scale in enumerate(scales):
@@ -123,7 +127,8 @@ def coarse_to_fine_steps(
         if scale == HALF:
             works += [_beginning_steps(view, small, number) for number in _BEGINNING]
         if scale == 1:
-            works += [_way_steps(view, view, first) for first in firsts]
+            slopes = [rolling.slope for _, rolling in ends[:_KEPT]]
+            works += [_way_steps(view, view, first, slopes) for first in firsts]
         searching = side_by_side(works)
         # All take about the same time.
         begin, stop = i / len(scales), (i + 1) / len(scales)
@@ -134,19 +139,61 @@ def coarse_to_fine_steps(
     return found, ends[0][1]
 
 
+def improved_steps(view: View, curve: Tensor) -> Steps[list[Hypothesis]]:
+    """A motion that is nearly right, and what becomes of it when its kernel is sought again.
+
+    Several starts go their own way from there, some of them in a reduced picture.
+
+    Parameters
+    ----------
+    view : View
+    curve : Tensor
+        Cosine coefficients of pitch, yaw and roll in px, shape (K, 3).
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    list of Hypothesis
+        All judged exactly; that of the motion itself is the first.
+    """
+    judged = yield from within(quickly(view, 0, curve), 0, 0.02)
+    same = yield from within(exactly_steps(view, judged), 0.02, 0.05)
+    slope, works = slope_of(curve), []
+    for scale, number in _IMPROVING:
+        small = view.scaled(scale)
+        by = small.sides_by(view)
+        works.append(_way_steps(view, small, Rolling(number, drawn(by * curve), slope), near=True))
+    of_all = yield from within(side_by_side(works), 0.05, 1, message=_MESSAGE)
+    return [same, *(hypothesis for of_one in of_all for hypothesis, _ in of_one)]
+
+
 def search_steps(
-    view: View, first: Rolling, judge: Judge = judge, *, near: bool = False
+    view: View,
+    first: Rolling,
+    slopes: Sequence[Tensor] = (),
+    *,
+    near: bool = False,
+    judge: Judge = quickly,
+    judge_exactly: ExactJudge = exactly_steps,
 ) -> Steps[Rolling]:
     """Find the roll and the kernel of the motion that a picture speaks for most.
+
+    Of several trials, the half that the quick judge likes best is judged exactly; it does not tell
+    what is nearly right apart.
 
     Parameters
     ----------
     view : View
     first : Rolling
         What to begin with, in px of the view.
-    judge : Judge
+    slopes : sequence of Tensor
+        Others that may be right; without any, those all around the first one are tried.
     near : bool
-        Whether it is nearly right: its kernel is only improved, and no far roll looked at.
+        Whether it is nearly right: its kernel is only improved, and no other roll tried at first.
+    judge, judge_exactly : callable
 
     Yields
     ------
@@ -156,26 +203,35 @@ def search_steps(
     -------
     Rolling
     """
-    # The likeness of wrong ones says little: far ones must be looked at, too.
-    places = _FIRST_PLACES[:1] if near else _FIRST_PLACES
-    most = len(places) + (_NEAR_TRIALS if near else _MORE_TRIALS)
     axes = _steps_of(first.kernel) / view.field
+    # The likeness of wrong ones says little: far ones must be looked at, too.
+    places = [(0.0, 0.0)]
+    if not near:
+        away = (slope - first.slope for slope in slopes)
+        others = [(float(x), float(y)) for x, y in (d @ torch.linalg.inv(axes) for d in away)]
+        places += others or _AROUND
+    most = len(places) + (_NEAR_TRIALS if near else _MORE_TRIALS)
     seen: dict[Place, tuple[float, Rolling]] = {}
 
-    def trial(kernel: Tensor, place: Place) -> Steps[tuple[float, Rolling]]:
+    def trial(kernel: Tensor, place: Place) -> Steps[tuple[Hypothesis, Rolling]]:
         slope = first.slope + place[0] * axes[0] + place[1] * axes[1]
         finding = rolled_kernel(view, kernel, slope, first.start, coarse=not near)
-        found = yield from announced(finding, "estimate", 0, 0.3, _MESSAGE)
+        found = yield from announced(finding, "estimate", 0, 0.7, _MESSAGE)
         rolling = replace(first, kernel=found, slope=slope)
-        curve = yield from within(rolling.curve_steps(quick=True), 0.3, 0.5)
-        hypothesis = yield from within(judge(view, first.number, curve), 0.5, 1)
-        return hypothesis.score, rolling
+        curve = yield from within(rolling.curve_steps(quick=True), 0.7, 0.8)
+        return (yield from within(judge(view, first.number, curve), 0.8, 1)), rolling
 
     def try_steps(kernel: Tensor, new: list[Place]) -> Steps[None]:
         begin, end = (n / most for n in (len(seen), len(seen) + len(new)))
+        halfway = (begin + end) / 2
         trying = side_by_side([trial(kernel, place) for place in new])
-        results = yield from within(trying, begin, end)
-        seen.update(zip(new, results, strict=True))
+        tried = yield from within(trying, begin, halfway)
+        seen.update({p: (-math.inf, r) for p, (_, r) in zip(new, tried, strict=True)})
+        order = sorted(range(len(new)), key=lambda i: -tried[i][0].score)
+        likely = order if near else order[: math.ceil(_LOOKED_AT * len(new))]
+        judging = side_by_side([judge_exactly(view, tried[i][0]) for i in likely])
+        judged = yield from within(judging, halfway, end)
+        seen.update({new[i]: (h.score, tried[i][1]) for i, h in zip(likely, judged, strict=True)})
 
     def score(place: Place) -> float:
         return seen[place][0]
@@ -206,21 +262,22 @@ def _beginning_steps(
 
 
 def _way_steps(
-    view: View, small: View, first: Rolling, *, near: bool = False
+    view: View, small: View, first: Rolling, slopes: Sequence[Tensor] = (), *, near: bool = False
 ) -> Steps[list[tuple[Hypothesis, Rolling]]]:
     """One way in a reduced picture; its end, judged by the full one, and in px of that.
 
     At full resolution, what the network takes its kernel for beside it.
     """
-    end = yield from within(search_steps(small, first, near=near), 0, 0.9)
+    end = yield from within(search_steps(small, first, slopes, near=near), 0, 0.9)
     up = view.sides_by(small)
     curves = [(yield from within(end.curve_steps(), 0.9, 0.95))]
     if small is view:
         curves.append(with_roll(read(end.kernel), end.slope))
     ends = []
     for i, curve in enumerate(curves):
-        begin, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 1))
-        hypothesis = yield from within(judge(view, first.number, up * curve), begin, stop)
+        begin, middle, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 0.4, 1))
+        judged = yield from within(quickly(view, first.number, up * curve), begin, middle)
+        hypothesis = yield from within(exactly_steps(view, judged), middle, stop)
         ends.append((hypothesis, end.resized(up)))
     return ends
 

@@ -50,7 +50,7 @@ from .uniform import (
 from .view import View
 
 # Side of the parts of the picture that have one kernel each: px, and kernels.
-_SIDE, _LEAST_KERNELS = 80, 2
+_SIDE, _LEAST_KERNELS = 80, 3
 _COARSE, _ROUNDS = 0.7071, 4
 _CONJUGATE_GRADIENTS = 5
 # Px on every side that a kernel may grow by in one round.
@@ -109,6 +109,14 @@ def with_roll(curve: Tensor, slope: Tensor) -> Tensor:
     # Yaw moves the picture along +x, pitch along -y.
     roll = slope[0] * curve[:, 1] - slope[1] * curve[:, 0]
     return torch.stack([curve[:, 0], curve[:, 1], roll], 1)
+
+
+def slope_of(curve: Tensor) -> Tensor:
+    """The slope (2,) whose roll, added by `with_roll`, is nearest to that of a curve (K, 3)."""
+    moved = torch.stack([curve[:, 1], -curve[:, 0]], 1)
+    # All of it may lie along one line: then the shortest.
+    slope: Tensor = torch.linalg.pinv(moved, rtol=1e-3) @ curve[:, 2]
+    return slope
 
 
 def resized(kernel: Tensor, factor: float) -> Tensor:

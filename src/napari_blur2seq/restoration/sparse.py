@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..fourier import differences, divergence, laplacian
+from ..fourier import differences, divergence, fast_size, laplacian
 from ..progress import Parts
 from .half_quadratic import Schedule, Trust
 from .tiles import filtered
@@ -76,7 +77,15 @@ class SparseGradientPrior:
         self, image: Tensor, sigma: float | Tensor, trust: Trust = "known"
     ) -> Parts[Tensor]:
         """Denoise (1, C, H, W) of noise `sigma`, one number or (1, 1, H, W)."""
-        return filtered(image, sigma, self._tile, _MARGIN, self.denoise)
+        return filtered(image, sigma, self._tile, _MARGIN, self._denoise_padded)
+
+    def _denoise_padded(self, image: Tensor, sigma: float | Tensor) -> Tensor:
+        """`denoise` of a picture that is continued to a size whose transform is quick."""
+        height, width = image.shape[-2:]
+        pads = (0, fast_size(width) - width, 0, fast_size(height) - height)
+        if isinstance(sigma, Tensor):
+            sigma = F.pad(sigma, pads, mode="replicate")
+        return self.denoise(F.pad(image, pads, mode="replicate"), sigma)[..., :height, :width]
 
     def denoise(self, image: Tensor, sigma: float | Tensor) -> Tensor:
         """Denoise (B, C, H, W), periodic, in one go; differentiable."""
