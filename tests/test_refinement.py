@@ -11,7 +11,7 @@ import torch
 from skimage.data import coffee
 
 import napari_blur2seq as b2s
-from napari_blur2seq.estimate import budget, refinement
+from napari_blur2seq.estimate import budget, refinement, roll_search
 from napari_blur2seq.estimate.refinement import Objective, Refinement, refine_steps
 from napari_blur2seq.estimate.view import View
 from napari_blur2seq.metrics import aligned_scores, path_error
@@ -64,6 +64,7 @@ def test_the_trajectory_keeps_its_form(refined):
 @torch.no_grad()
 def test_a_kernel_sought_again_finds_what_no_climb_reaches(monkeypatch):
     """The camera rolls about a point beside the picture."""
+    monkeypatch.setattr(roll_search, "_IMPROVING", ((1.0, 1), (0.75, 2)))
     sharp = coffee()[100:280, 180:400]
     flat = b2s.shake.simulate_tremor(
         sharp.shape, extent=10.0, roll_ratio=0.0, seed=4, focal_length=220.0
@@ -140,7 +141,8 @@ def test_a_picture_that_says_nothing_hardly_moves_the_trajectory():
 
 
 @torch.no_grad()
-def test_the_same_again():
+def test_the_same_again(monkeypatch):
+    monkeypatch.setattr(roll_search, "_IMPROVING", ((1.0, 1), (0.75, 2)))
     start = disturbed(TRUE, 0.7)
     first, second = (run(refine_steps(IMAGE, start, steps=3)) for _ in range(2))
     assert first == second

@@ -726,7 +726,7 @@ def test_a_picture_that_nothing_makes_better_is_said_to_be_left_alone(qtbot, vie
 
     from napari_blur2seq.estimate import hypotheses
 
-    monkeypatch.setattr(hypotheses, "_LEAST_GAIN", float("inf"))
+    monkeypatch.setattr(hypotheses, "LEAST_GAIN", float("inf"))
     sharp = data.coffee()[40:104, 180:244, 1]
     viewer.add_image(sharp, name="shot")
     widget = docked(viewer)

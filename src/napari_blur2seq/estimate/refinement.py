@@ -245,6 +245,9 @@ def _refine_steps(
     if fit_focal_length:
         best = max(first, key=_score)
         first[best.start] = yield from within(_lens_steps(best), 0.05, 0.1)
+    if look is not None:
+        preview = look(max(first, key=_score).result)
+        yield Progress("refine", 0.1, "Looking at the picture", preview)
     for i, found in enumerate(first):
         begin, end = (0.1 + 0.2 * (i + k) / count for k in (0, 1))
         first[i] = yield from within(_kernel_steps(found, budget), begin, end)

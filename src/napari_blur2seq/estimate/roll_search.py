@@ -6,6 +6,8 @@ which goes its own way; the best of what they find is improved in finer pictures
 found at full resolution are begun with, as short ones do not show in half the size. Every search
 goes in steps along and across the path, by the scores of the motions in the picture that they are
 tried in (see `hypotheses`); its end is compared with others' by that in the full picture.
+
+A motion that is nearly right is improved in the same way, by several starts from its own kernel.
 """
 
 from __future__ import annotations
@@ -41,7 +43,6 @@ _KEPT = 2
 # search, how much larger they are across the path at most, and the shortest by the first.
 _STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
 _DIRECTIONS = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
-_AROUND = [(k * x, k * y) for k in (1.0, 3.0) for x, y in _DIRECTIONS]
 # After the first ones, and after the first of what is nearly right.
 _MORE_TRIALS, _NEAR_TRIALS = 10, 6
 # Of those that are tried at once, the share that is judged exactly where none is nearly right.
@@ -204,12 +205,12 @@ def search_steps(
     Rolling
     """
     axes = _steps_of(first.kernel) / view.field
-    # The likeness of wrong ones says little: far ones must be looked at, too.
+    # The likeness of wrong ones says little: those around must be looked at, too.
     places = [(0.0, 0.0)]
     if not near:
         away = (slope - first.slope for slope in slopes)
         others = [(float(x), float(y)) for x, y in (d @ torch.linalg.inv(axes) for d in away)]
-        places += others or _AROUND
+        places += others or _DIRECTIONS
     most = len(places) + (_NEAR_TRIALS if near else _MORE_TRIALS)
     seen: dict[Place, tuple[float, Rolling]] = {}
 
