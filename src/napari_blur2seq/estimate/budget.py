@@ -42,6 +42,17 @@ class Budget:
         """Whether nothing is left."""
         return self.steps < 1 or self.spent >= self.seconds or self.stop.is_set()
 
+    def limiting(self, steps: Steps[T]) -> Steps[T | None]:
+        """The same work, or None once nothing is left."""
+        while not self.over:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            yield event
+        steps.close()
+        return None
+
     def counting(self, steps: Steps[T]) -> Steps[T]:
         """The same work, its time counted."""
         while True:

@@ -51,6 +51,13 @@ def to_trajectory(coefficients: Tensor, camera: Camera, count: int) -> Trajector
     return Trajectory.from_camera(rotations.numpy(), camera).centered()
 
 
+def coefficients_of(poses: Tensor, order: int) -> Tensor:
+    """The first cosine coefficients (order, 3) of poses (T, 3): the inverse of `cosine_basis`."""
+    count = len(poses)
+    coefficients: Tensor = 2 / count * cosine_basis(count, order).T @ poses
+    return coefficients
+
+
 def mean_order(coefficients: Tensor) -> float:
     """Root mean square order of the terms of a curve (K, 3), by their power."""
     power = coefficients.square().sum(1)

@@ -32,6 +32,8 @@ from ..trajectory import Trajectory
 from .judge import CELL, Judge, Verdict, gain_in_cells, norm_ratio, whole_gain
 from .view import View
 
+# Pictures are reduced to so many.
+EXACT_PIXELS = 160_000
 # Poses: as many as px, so that the exact blur leaves no gaps, and no fewer than show where the
 # camera dwells.
 _LEAST_POSES = 64

@@ -29,13 +29,14 @@ from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
+from .exact import EXACT_PIXELS
 from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .roll_search import Rolling, coarse_to_fine_steps
 from .rolled import resized, rolled_kernel, with_roll
 from .spectrum import fit_to_spectrum, likelihood_parts
-from .view import EXACT_PIXELS, FINE_PIXELS, View, judged_pixels, longer, reduced
+from .view import FINE_PIXELS, View, longer, reduced
 from .whole_kernels import (
     HALF,
     LONG_STARTS,
@@ -59,8 +60,11 @@ _REFINED = 3
 _ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
-# Px: regions are too small for longer motions.
+# Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
+# has come from beyond them, and it has seen few that long.
 _LONG = 32
+# But not to fewer pixels than that, nor those that are no larger than for the exact blur.
+_LEAST_PIXELS = 30_000
 # Number of the first start that is not a kernel's.
 _READ = 100
 _REGION_ROUNDS = 3
@@ -233,8 +237,8 @@ class _Search:
         """Judge the first motions; how long they are decides what all are judged by."""
         longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
         pixels = self.view.grey.numel()
-        if (judged := judged_pixels(pixels, longest)) < pixels:
-            self.seen = self._small(judged)
+        if longest > _LONG and pixels > EXACT_PIXELS:
+            self.seen = self._small(max(_LEAST_PIXELS, int(pixels * (_LONG / longest) ** 2)))
         self.found = yield from self._judged_steps(motions)
 
     def lens_steps(self) -> Steps[None]:
@@ -337,6 +341,7 @@ def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypot
     """What a hypothesis becomes when it is fitted to the picture and to its power spectrum."""
     curve = hypothesis.curve
     if hypothesis.motion.extent > _LONG and not view.varies:
+        # Regions are too small for it.
         start = LONG_STARTS[hypothesis.start % len(LONG_STARTS)]
         _, curve = yield from within(up_steps(view, curve, start, (1.0,)), 0, 0.6)
     else:

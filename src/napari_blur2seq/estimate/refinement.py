@@ -23,7 +23,6 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,16 +34,14 @@ from ..progress import Climbed, Parts, Progress, Steps, announced, within
 from ..restoration.noise_level import noise_level
 from ..trajectory import Trajectory
 from .budget import STEPS, Budget
-from .curve import centred_displacements, cosine_basis, reach_of
-from .exact import exact_score, exact_verdict_steps
+from .curve import centred_displacements, coefficients_of, cosine_basis, reach_of
+from .exact import EXACT_PIXELS, exact_score, exact_verdict_steps
 from .hypotheses import LEAST_GAIN
 from .judge import LIKELIHOOD_WEIGHT
 from .roll_search import LEAST_SIDE, improved_steps
 from .sample import TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
-from .view import EXACT_PIXELS, FINE_PIXELS, View, longer
-
-T = TypeVar("T")
+from .view import FINE_PIXELS, View, longer
 
 # Steps of one climb.
 _CLIMB = 30
@@ -301,12 +298,11 @@ def _kernel_steps(found: _Found, budget: Budget) -> Steps[_Found]:
         return found
     count, focal_length = len(found.motion), found.small.camera.focal_length
     poses = torch.tensor(found.motion.rotations, dtype=torch.float32) * focal_length
-    basis = cosine_basis(count, min(_KERNEL_TERMS, count - 1))
-    curve, scores = 2 / count * basis.T @ poses, list[float]()
+    curve, scores = coefficients_of(poses, min(_KERNEL_TERMS, count - 1)), list[float]()
     for i in range(_MOST_IMPROVEMENTS):
         begin, end = (0.9 * (i + k) / _MOST_IMPROVEMENTS for k in (0, 1))
         improving = within(improved_steps(found.small, curve), begin, end, "refine")
-        hypotheses = yield from _while_any_is_left(budget, improving)
+        hypotheses = yield from budget.limiting(improving)
         if hypotheses is None:
             break
         best = max(hypotheses, key=lambda hypothesis: hypothesis.score)
@@ -323,18 +319,6 @@ def _kernel_steps(found: _Found, budget: Budget) -> Steps[_Found]:
         return found
     moved = _moved(found, cosine_basis(count, len(curve)) @ curve / focal_length)
     return (yield from within(_judged_steps(moved), 0.9, 1.0))
-
-
-def _while_any_is_left(budget: Budget, steps: Steps[T]) -> Steps[T | None]:
-    """The same work, or None once nothing is left of a budget."""
-    while not budget.over:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        yield event
-    steps.close()
-    return None
 
 
 def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
@@ -390,8 +374,7 @@ def _climb_steps(
     steps = max(1, min(_CLIMB, round(share * budget.steps)))
     began, allowed = budget.spent, share * (budget.seconds - budget.spent)
     poses = torch.tensor(found.motion.rotations, dtype=torch.float32) * focal_length
-    basis = cosine_basis(count, _TERMS)
-    values = 2 / count * basis.T @ poses
+    basis, values = cosine_basis(count, _TERMS), coefficients_of(poses, _TERMS)
     rest = poses - basis @ values
     rates = _RATE / _orders()[:, None].sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
     best, kept, seen = found, list[float](), 0

@@ -93,6 +93,12 @@ def quickly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
     return judged_steps(view, view.camera, number, curve)
 
 
+def exactly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
+    """The same, exactly, too."""
+    judged = yield from within(quickly(view, number, curve), 0, 0.4)
+    return (yield from within(exactly_steps(view, judged), 0.4, 1))
+
+
 def coarse_to_fine_steps(
     view: View, firsts: Sequence[Rolling]
 ) -> Steps[tuple[list[Hypothesis], Rolling]]:
@@ -160,8 +166,7 @@ def improved_steps(view: View, curve: Tensor) -> Steps[list[Hypothesis]]:
     list of Hypothesis
         All judged exactly; that of the motion itself is the first.
     """
-    judged = yield from within(quickly(view, 0, curve), 0, 0.02)
-    same = yield from within(exactly_steps(view, judged), 0.02, 0.05)
+    same = yield from within(exactly(view, 0, curve), 0, 0.05)
     slope, works = slope_of(curve), []
     for scale, number in _IMPROVING:
         small = view.scaled(scale)
@@ -276,9 +281,8 @@ def _way_steps(
         curves.append(with_roll(read(end.kernel), end.slope))
     ends = []
     for i, curve in enumerate(curves):
-        begin, middle, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 0.4, 1))
-        judged = yield from within(quickly(view, first.number, up * curve), begin, middle)
-        hypothesis = yield from within(exactly_steps(view, judged), middle, stop)
+        begin, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 1))
+        hypothesis = yield from within(exactly(view, first.number, up * curve), begin, stop)
         ends.append((hypothesis, end.resized(up)))
     return ends
 

@@ -14,13 +14,6 @@ from ..restoration.noise_level import noise_level
 
 # A trajectory is fitted and judged in no larger picture.
 FINE_PIXELS = 700_000
-# Pictures are reduced to so many where a motion is judged by the exact blur.
-EXACT_PIXELS = 160_000
-# Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
-# has come from beyond them, and it has seen few that long.
-_LONG = 32
-# But not to fewer pixels than that, nor those that are no larger than for the exact blur.
-_LEAST_PIXELS = 30_000
 # Distance of the corners from the middle, by the focal length.
 _LEAST_FIELD = 0.2
 # Between the widest lens of a phone and a picture's cutout there is about this factor.
@@ -53,13 +46,6 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 def longer(camera: Camera, factor: float = _LONGER) -> Camera:
     """A camera that turns less for the same blur in the middle."""
     return Camera(factor * camera.focal_length, camera.principal_point, camera.image_shape)
-
-
-def judged_pixels(pixels: int, extent: float) -> int:
-    """How many pixels of so many a picture is judged by, where a motion has an extent in px."""
-    if extent <= _LONG or pixels <= EXACT_PIXELS:
-        return pixels
-    return max(_LEAST_PIXELS, int(pixels * (_LONG / extent) ** 2))
 
 
 @dataclass(frozen=True)
