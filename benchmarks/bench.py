@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import count as numbers
 from itertools import cycle, pairwise, repeat
 from pathlib import Path
@@ -439,9 +440,11 @@ def speed() -> None:
         for prior in ("sparse", "auto"):
             seconds = timed(lambda b=blurry, t=trajectory, p=prior: b2s.restore(b, t, prior=p), 2)
             print(f"| restore {side}x{side}x3, {prior} prior | {seconds:.1f} | |")
-        for title, refine in (("deblur without refinement", False), ("deblur", True)):
-            seconds = timed(lambda b=blurry, r=refine: b2s.deblur(b, refine=r), 1)
-            print(f"| {title} {side}x{side}x3 | {seconds:.1f} | |", flush=True)
+        for lens, focal_length in (("", None), (", wide lens given,", side)):
+            for how, refine in ((" without refinement", False), ("", True)):
+                deblur = partial(b2s.deblur, blurry, focal_length=focal_length, refine=refine)
+                seconds = timed(deblur, 1)
+                print(f"| deblur{lens}{how} {side}x{side}x3 | {seconds:.1f} | |", flush=True)
 
 
 def memory() -> None:
