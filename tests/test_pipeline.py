@@ -27,7 +27,7 @@ def sharp():
 
 @pytest.fixture(scope="module")
 def trajectory():
-    return shake.simulate_tremor(SHAPE, extent=9.0, roll_ratio=0.3, seed=4)
+    return shake.simulate_tremor(SHAPE, extent=9.0, roll_ratio=0.3, seed=6)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +49,44 @@ def laplacian(shape: tuple[int, int], device: torch.device) -> Tensor:
 
 def differences(image: Tensor) -> tuple[Tensor, Tensor]:
     """Forward differences along x and y of (..., H, W), periodic: ``D u``."""
-    return torch.roll(image, -1, -1) - image, torch.roll(image, -1, -2) - image
+    dx, dy = _Differences.apply(image)  # type: ignore[no-untyped-call]
+    return dx, dy
 
 
 def divergence(dx: Tensor, dy: Tensor) -> Tensor:
     """The adjoint of `differences`: ``D^T (dx, dy)``."""
-    return (torch.roll(dx, 1, -1) - dx) + (torch.roll(dy, 1, -2) - dy)
+    result: Tensor = _Divergence.apply(dx, dy)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Differences(torch.autograd.Function):
+    """`differences` without new memory for what lies between."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> tuple[Tensor, Tensor]:
+        result = torch.empty_like(image), torch.empty_like(image)
+        differences_into(result, image)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Tensor:
+        dx, dy = outputs
+        return divergence_into(torch.empty_like(dx), dx, dy)
+
+
+class _Divergence(torch.autograd.Function):
+    """`divergence`, likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, dx: Tensor, dy: Tensor) -> Tensor:
+        return divergence_into(torch.empty_like(dx), dx, dy)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,) = outputs
+        result = torch.empty_like(gradient), torch.empty_like(gradient)
+        differences_into(result, gradient)
+        return result
 
 
 def differences_into(result: tuple[Tensor, Tensor], image: Tensor) -> None:

@@ -132,9 +132,10 @@ def _forward_parts(
             grid = _mirrored(grid, y[band], x, height, width)
         for b in range(image.shape[0]):
             sampled = _sample(image[b : b + 1], grid)
-            if weights is not None:
-                sampled *= weights[poses, None, None, None]
-            result[b, :, band] += sampled.sum(0)
+            if weights is None:
+                result[b, :, band] += sampled.sum(0)
+            else:
+                result[b, :, band] += torch.tensordot(weights[poses], sampled, 1)
         samples += grid.shape[0] * grid.shape[1] * width
         if samples >= pause:
             pause += _PAUSE

@@ -31,7 +31,7 @@ from ..camera import Camera, rotation_matrices
 from ..ordering import shortest_path
 from ..progress import Parts
 from ..trajectory import Trajectory
-from .descent import descend
+from .descent import descend, gradients
 
 POSES = 48
 MOST_COEFFICIENTS = 16
@@ -172,7 +172,8 @@ def fit(
         rough = (power * orders.square()).sum(1) / (power.sum(1) + 1)
         return energy(values, basis, evidence, camera) + smoothness * rough
 
-    values = yield from descend(objective, coefficients, steps=steps, rate=rate)
+    descending = descend(gradients(objective), coefficients, steps=steps, rate=rate)
+    values = yield from descending
     with torch.no_grad():
         final = objective(values)
     order = final.argsort()

@@ -37,6 +37,7 @@ _SOFTNESS, _FIRST_WIDTH, _WIDTHS = 0.6, 1.0, (0.6, 2.0)
 # Logarithm of the width for a px of the descent.
 _WIDTH_RATE = 0.3
 _MARGIN = 4
+_LEAST_LOGARITHM = -30.0
 # Of a kernel that is drawn: poses, so many that none of a long one lie apart, and their width, px.
 _DRAWN, _DRAWN_WIDTH = 400, 0.8
 # Orders along the longer and the shorter axis.
@@ -65,25 +66,11 @@ def kernel_curve(kernel: Tensor, *, quick: bool = False) -> Parts[Tensor]:
     if not quick:
         curves = torch.cat([_figures(spread), curves, _paths([trace_kernel(kernel)])])
     first = torch.cat([middle.expand(len(curves), 1, 2), curves], 1)
-    width = first.new_zeros(len(first), 1, 2)
-    basis = torch.cat([torch.ones(_POSES, 1), cosine_basis(_POSES, MOST_COEFFICIENTS)], 1)
-    orders = torch.arange(MOST_COEFFICIENTS + 1.0)
-    target = _smoothed(kernel)
-    power = target.square().sum()
-
-    def objective(values: Tensor) -> Tensor:
-        path, widths = values[:, :-1], values[:, -1, 0]
-        widths = (_FIRST_WIDTH * (_WIDTH_RATE * widths).exp()).clamp(*_WIDTHS)
-        rendered = _rendered(torch.einsum("tk,skc->stc", basis, path), widths, len(kernel))
-        unexplained = (rendered - target).square().sum((1, 2)) / power
-        strength = path.square().sum(2)
-        rough = (strength * orders.square()).sum(1) / (strength[:, 1:].sum(1) + 1)
-        return unexplained + _SMOOTHNESS * rough
-
-    starts = torch.cat([first, width], 1)
+    starts = torch.cat([first, first.new_zeros(len(first), 1, 2)], 1)
+    fit = _Fit(_smoothed(kernel))
     steps = _QUICK_STEPS if quick else _STEPS
-    values = yield from descend(objective, starts, steps=steps, rate=_RATE)
-    x, y = values[objective(values).argmin(), 1:-1].unbind(1)
+    values = yield from descend(fit.gradients, starts, steps=steps, rate=_RATE)
+    x, y = values[fit.objective(values).argmin(), 1:-1].unbind(1)
     # Yaw moves the picture along +x, pitch along -y.
     return torch.stack([-y, x, torch.zeros_like(x)], 1)
 
@@ -92,7 +79,7 @@ def drawn(curve: Tensor) -> Tensor:
     """The kernel of a curve (K, 3) in px, without its roll: odd sides, sum 1, room around it."""
     path = cosine_basis(_DRAWN, len(curve)).to(curve) @ torch.stack([curve[:, 1], -curve[:, 0]], 1)
     side = 2 * math.ceil(float(path.abs().max()) + _MARGIN) + 1
-    kernel = _rendered(path[None], path.new_tensor([_DRAWN_WIDTH]), side)[0]
+    kernel = _Rendered(path[None], path.new_tensor([_DRAWN_WIDTH]), side).kernels[0]
     return kernel / kernel.sum()
 
 
@@ -126,15 +113,76 @@ def _figures(spread: Tensor) -> Tensor:
     return turned
 
 
-def _rendered(points: Tensor, widths: Tensor, side: int) -> Tensor:
-    """Kernels (S, side, side) of points (S, T, 2) in px from the middle."""
-    position = torch.arange(side) - side // 2
-    apart = (points[..., None] - position) / widths[:, None, None, None]
-    profiles = torch.exp(-0.5 * apart.square())
-    profiles = profiles / profiles.sum(-1, keepdim=True).clamp_min(1e-6)
-    x, y = profiles.unbind(2)
-    result: Tensor = torch.einsum("sty,stx->syx", y, x) / points.shape[1]
-    return result
+class _Fit:
+    """The objective of curves, and its gradient, which autograd takes twice as long for.
+
+    Values (S, K + 2, 2) are the place of each curve's middle and its cosine coefficients, along x
+    and y in px, and then its width twice: a logarithm by `_WIDTH_RATE`, of which the first counts.
+    """
+
+    def __init__(self, target: Tensor) -> None:
+        self._target, self._power = target, target.square().sum()
+        basis = cosine_basis(_POSES, MOST_COEFFICIENTS)
+        self._basis = torch.cat([torch.ones(_POSES, 1), basis], 1)
+        self._squared_orders = torch.arange(MOST_COEFFICIENTS + 1.0).square()[:, None]
+
+    def objective(self, values: Tensor) -> Tensor:
+        """Numbers (S,)."""
+        rendered = _Rendered(self._points(values), self._widths(values), len(self._target))
+        unexplained = (rendered.kernels - self._target).square().sum((1, 2)) / self._power
+        power, rough = self._roughness(values)
+        return unexplained + _SMOOTHNESS * rough / power
+
+    def gradients(self, values: Tensor) -> Tensor:
+        """The same shape as the values."""
+        widths = self._widths(values)
+        rendered = _Rendered(self._points(values), widths, len(self._target))
+        to_kernels = (2 / self._power) * (rendered.kernels - self._target)
+        to_points, to_widths = rendered.backward(to_kernels)
+        inside = (widths > _WIDTHS[0]) & (widths < _WIDTHS[1])
+        power, rough = (v[:, None, None] for v in self._roughness(values))
+        path = values[:, :-1]
+        others = rough / power * (self._squared_orders > 0)
+        smoother = (2 * _SMOOTHNESS) * path / power * (self._squared_orders - others)
+        result = torch.zeros_like(values)
+        result[:, :-1] = self._basis.T @ to_points + smoother
+        result[:, -1, 0] = _WIDTH_RATE * widths * to_widths * inside
+        return result
+
+    def _points(self, values: Tensor) -> Tensor:
+        return self._basis @ values[:, :-1]
+
+    def _widths(self, values: Tensor) -> Tensor:
+        return (_FIRST_WIDTH * (_WIDTH_RATE * values[:, -1, 0]).exp()).clamp(*_WIDTHS)
+
+    def _roughness(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Power of the terms, and the same times their squared order, each (S,)."""
+        squares = values[:, :-1].square()
+        return squares[:, 1:].sum((1, 2)) + 1, (squares * self._squared_orders).sum((1, 2))
+
+
+class _Rendered:
+    """Kernels (S, side, side) of points (S, T, 2) in px from the middle, as wide as (S,)."""
+
+    def __init__(self, points: Tensor, widths: Tensor, side: int) -> None:
+        position = torch.arange(side) - side // 2
+        self._widths = widths[:, None, None, None]
+        self._apart = (points[..., None] - position) / self._widths
+        # Numbers that are nearly zero take a hundred times as long.
+        profiles = (-0.5 * self._apart.square()).clamp_min_(_LEAST_LOGARITHM).exp_()
+        # Of each point along x and y, (S, T, 2, side).
+        self._profiles = profiles / profiles.sum(-1, keepdim=True).clamp_min(1e-6)
+        x, y = self._profiles.unbind(2)
+        self.kernels: Tensor = y.transpose(1, 2) @ x / points.shape[1]
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients to the points and the widths from that to the kernels."""
+        x, y = self._profiles.unbind(2)
+        to_profiles = torch.stack([y @ gradient, x @ gradient.transpose(1, 2)], 2) / x.shape[1]
+        # The profiles' sums stay one.
+        mean = (to_profiles * self._profiles).sum(-1, keepdim=True)
+        moved = (to_profiles - mean) * self._profiles * self._apart / self._widths
+        return -moved.sum(-1), (moved * self._apart).sum((1, 2, 3))
 
 
 def _smoothed(kernel: Tensor) -> Tensor:

@@ -197,13 +197,18 @@ class LocalInverse:
         self.tiling = Tiling((height, width), size, margin, device)
         kernels = torch.from_numpy(local_kernels(trajectory, self.tiling.centres)).to(device)
         self._kernels, self._batch = kernels, batch
+        # Every step needs them again.
+        self._spectra: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.tiling)
 
-    def _spectra(self, index: slice) -> Tensor:
-        side = self.tiling.size
-        return transfer_functions(self._kernels[index], (side, side))[:, None]
+    def _spectra_of(self, index: slice) -> Tensor:
+        if index.start not in self._spectra:
+            side = self.tiling.size
+            spectra = transfer_functions(self._kernels[index], (side, side))
+            self._spectra[index.start] = spectra[:, None]
+        return self._spectra[index.start]
 
     def __call__(self, residual: Tensor, ridge: float) -> Parts[Tensor]:
         """``conj(k) r / (|k|^2 + ridge)`` of a picture (C, H, W), tile by tile."""
@@ -212,8 +217,9 @@ class LocalInverse:
         for first in range(0, len(self.tiling), self._batch):
             index = slice(first, min(first + self._batch, len(self.tiling)))
             tiles = self.tiling.cut(padded, index) * self.tiling.taper
-            spectra = self._spectra(index)
-            corrected = torch.fft.rfft2(tiles) * spectra.conj() / (power_spectrum(spectra) + ridge)
+            spectra = self._spectra_of(index)
+            inverse = (power_spectrum(spectra) + ridge).reciprocal_()
+            corrected = torch.fft.rfft2(tiles).mul_(spectra.conj()).mul_(inverse)
             tiles = torch.fft.irfft2(corrected, s=(self.tiling.size, self.tiling.size))
             self.tiling.add(result, tiles, index)
             yield index.stop / len(self.tiling)

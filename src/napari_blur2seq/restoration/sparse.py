@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,21 +15,48 @@ from .tiles import filtered
 
 _TILE = 640
 _MARGIN = 32
+_LEAST = 1e-8
 
 
 def shrink(magnitude: Tensor, weight: float | Tensor, power: float) -> Tensor:
     r"""Minimiser over :math:`s \ge 0` of :math:`\frac12 (s-m)^2 + w\,s^p`, as a factor of m.
 
     One step of the generalised soft threshold (Zuo et al., *A generalized iterated
-    shrinkage algorithm for non-convex sparse coding*, ICCV 2013).
+    shrinkage algorithm for non-convex sparse coding*, ICCV 2013); differentiable in `magnitude`.
     """
-    threshold = (2 * weight * (1 - power)) ** (1 / (2 - power))
-    threshold += weight * power * (2 * weight * (1 - power)) ** ((power - 1) / (2 - power))
-    safe = magnitude.clamp_min(1e-8)
-    value = safe
-    for _ in range(3):
-        value = (safe - weight * power * value.clamp_min(1e-8) ** (power - 1)).clamp_min(0)
-    return torch.where(magnitude > threshold, value / safe, torch.zeros_like(value))
+    factor: Tensor = _Shrinkage.apply(  # type: ignore[no-untyped-call]
+        magnitude, weight, power
+    )
+    return factor
+
+
+class _Shrinkage(torch.autograd.Function):
+    """`shrink` in two tensors: what goes through new memory at every step takes thrice as long."""
+
+    @staticmethod
+    def forward(ctx: Any, magnitude: Tensor, weight: float | Tensor, power: float) -> Tensor:
+        threshold = (2 * weight * (1 - power)) ** (1 / (2 - power))
+        threshold += weight * power * (2 * weight * (1 - power)) ** ((power - 1) / (2 - power))
+        safe = magnitude.clamp_min(_LEAST)
+        value = safe.clone()
+        for _ in range(3):
+            # s = m - w p s^(p - 1)
+            value.clamp_min_(_LEAST).log_().mul_(power - 1).exp_().mul_(-weight * power)
+            value.add_(safe).clamp_min_(0)
+        factor = value.div_(safe).mul_(magnitude > threshold)
+        ctx.save_for_backward(safe, factor)
+        ctx.weight, ctx.power = weight, power
+        return factor
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+        """By the implicit function theorem: ``ds/dm = 1 / (1 + w p (p - 1) s^(p - 2))``."""
+        (gradient,) = outputs
+        safe, factor = ctx.saved_tensors
+        value = (safe * factor).clamp_min(_LEAST)
+        curvature = ctx.weight * ctx.power * (ctx.power - 1) * value ** (ctx.power - 2)
+        slope = (1 / (1 + curvature) - factor) / safe * (factor > 0)
+        return gradient * slope, None, None
 
 
 class SparseGradientPrior:
@@ -97,13 +126,11 @@ class SparseGradientPrior:
         beta = 0.5
         for _ in range(self.rounds):
             dx, dy = differences(u)
-            square = (dx.square() + dy.square()).mean(1, keepdim=True)
-            magnitude = (square + 1e-12).sqrt()  # the root has no slope at zero
+            square = torch.addcmul(dx * dx, dy, dy).mean(1, keepdim=True)
+            magnitude = square.add_(1e-12).sqrt_()  # the root has no slope at zero
             factor = shrink(magnitude, scale / beta, self.power)
-            dx, dy = dx * factor, dy * factor
-            spectrum = (data + beta * torch.fft.rfft2(divergence(dx, dy))) / (
-                1 + beta * frequencies
-            )
+            edges = torch.fft.rfft2(divergence(dx * factor, dy * factor))
+            spectrum = edges.mul_(beta).add_(data).mul_((1 + beta * frequencies).reciprocal_())
             u = torch.fft.irfft2(spectrum, s=(height, width))
             beta *= 2
         return u
