@@ -17,8 +17,8 @@ from napari_blur2seq.estimate.curve import (
     to_trajectory,
     trace_kernel,
 )
-from napari_blur2seq.estimate.hypotheses import dense, is_believed
-from napari_blur2seq.estimate.kernel_curve import drawn, kernel_curve
+from napari_blur2seq.estimate.hypotheses import dense, is_believed, is_clear
+from napari_blur2seq.estimate.kernel_curve import CurveFit, drawn, kernel_curve
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
@@ -28,15 +28,14 @@ from napari_blur2seq.estimate.view import FINE_PIXELS, View, grey_and_mask
 from napari_blur2seq.estimate.whole_kernels import WHOLE_STARTS
 from napari_blur2seq.fourier import (
     differences,
-    differences_into,
     divergence,
-    divergence_into,
     fast_size,
     transfer_functions,
 )
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
 from napari_blur2seq.progress import finish, run
+from napari_blur2seq.restoration.sparse import shrink
 
 SHAPE = (200, 240)
 
@@ -66,14 +65,34 @@ def test_divergence_is_the_adjoint_of_differences():
     assert torch.allclose((dx * a + dy * b).sum(), (u * divergence(a, b)).sum())
 
 
-def test_differences_and_their_adjoint_in_place():
+def test_differences_are_those_to_the_next_pixel():
     generator = torch.Generator().manual_seed(0)
-    u, a, b = torch.randn(3, 2, 15, 22, dtype=torch.float64, generator=generator)
-    found = torch.empty_like(u), torch.empty_like(u)
-    differences_into(found, u)
-    for expected, result in zip(differences(u), found, strict=True):
-        assert torch.equal(result, expected)
-    assert torch.allclose(divergence_into(torch.empty_like(u), a, b), divergence(a, b))
+    u = torch.randn(2, 15, 22, dtype=torch.float64, generator=generator)
+    dx, dy = differences(u)
+    assert torch.equal(dx, u.roll(-1, -1) - u)
+    assert torch.equal(dy, u.roll(-1, -2) - u)
+
+
+@torch.enable_grad()
+def test_gradients_of_differences_and_of_shrinkage():
+    generator = torch.Generator().manual_seed(0)
+    u, v = (torch.randn(5, 6, dtype=torch.float64, generator=generator) for _ in range(2))
+    assert torch.autograd.gradcheck(differences, u.requires_grad_(True))
+    assert torch.autograd.gradcheck(divergence, (u, v.requires_grad_(True)))
+    # Of what is not shrunk to nothing, and where three steps have arrived.
+    large = torch.linspace(0.2, 2.0, 9, dtype=torch.float64).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda m: shrink(m, 1e-3, 0.7), large, atol=1e-5)
+
+
+@torch.enable_grad()
+def test_the_gradient_of_curves_is_that_of_their_objective():
+    kernel = drawn(torch.tensor([[3.0, -2.0, 0.0], [1.0, 2.0, 0.0]]))
+    fit = CurveFit(kernel)
+    values = torch.randn(3, 18, 2, generator=torch.Generator().manual_seed(0))
+    values[:, -1, 0] = torch.tensor([0.5, -9.0, 9.0])  # free, narrowest and widest
+    free = values.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(fit.objective(free).sum(), free)
+    assert torch.allclose(fit.gradients(values), expected, atol=1e-6)
 
 
 def test_transfer_functions_convolve():
@@ -388,6 +407,19 @@ def test_evidence_is_strongest_at_the_true_displacements(shaken):
 def test_which_motions_are_believed(extent, agreement, gain, low, likelier, believed):
     certainty = Certainty(extent, 1.0, agreement, gain, low, likelier, 0.3)
     assert is_believed(certainty, (300, 400), 1.0) is believed
+
+
+def test_in_small_pictures_starts_that_agree_must_promise_something():
+    confirmed = Certainty(12.0, 1.0, 1.5, -1.0, -5.0, 10.0, 0.1)
+    assert not is_believed(confirmed, (110, 120), 1.0)
+    assert is_believed(replace(confirmed, expected_gain=3.0), (110, 120), 1.0)
+
+
+def test_a_motion_is_clear_that_others_found_and_that_promises_something():
+    short = Certainty(6.0, 0.1, 2.0, 3.0, -0.3, 10.0, 0.1)
+    assert is_clear(short)
+    assert not is_clear(replace(short, expected_gain=1.2))  # as in pictures that are sharp
+    assert not is_clear(replace(short, agreement=0.4))
 
 
 def test_what_both_judges_promise_is_believed_of_a_motion_found_once():

@@ -60,6 +60,8 @@ _ROUGHNESS_BESIDE = 0.4
 # not larger.
 LEAST_GAIN = 1.0
 _MOST_LOSS = 3.0
+# Px, the shorter side: in smaller pictures starts agree by chance, too, and all must promise that.
+_SMALL = 200
 # One that few others found may not make a tenth of the picture worse by more, dB, unless it
 # promises so much.
 _MOST_LOW_LOSS, _MUCH = 1.0, 4.0
@@ -180,13 +182,18 @@ def is_believed(certainty: Certainty, image_shape: tuple[int, int], scale: float
     )
 
 
+def is_clear(certainty: Certainty) -> bool:
+    """Whether other starts found the same and it promises more than any of a sharp picture."""
+    return certainty.confirmed and certainty.expected_gain >= _CLEAR_GAIN
+
+
 def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
     """What must be expected of a motion for it to be believed, dB."""
     # In a picture that is sharp already, all find the same short one.
     if certainty.extent * scale >= SHORT:
         # A sharp picture's spectrum is unlikely if it is said to be blurred.
         if certainty.confirmed and certainty.likelihood_gain > 0:
-            return -_MOST_LOSS
+            return LEAST_GAIN if side < _SMALL else -_MOST_LOSS
         if certainty.extent > _LONG * side:
             doubtful = certainty.lonely or certainty.low_gain <= 0
             return math.inf if doubtful or certainty.extent > _TOO_LONG * side else _MUCH

@@ -30,7 +30,7 @@ from ..trajectory import Trajectory
 from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
-from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, judged_steps
+from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, is_clear, judged_steps
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .roll_search import Rolling, coarse_to_fine_steps
@@ -327,7 +327,8 @@ class _Search:
         for hypothesis in alike:
             certainties.append(hypothesis.certainty(self.found, at_rest, scale))
             yield _COMPARING
-        moves = moves and is_believed(typical(certainty, certainties), shape, scale)
+        common = typical(certainty, certainties)
+        moves = moves and (is_clear(certainty) or is_believed(common, shape, scale))
         rotations = motion.rotations if moves else np.zeros_like(motion.rotations)
         trajectory = Trajectory.from_camera(rotations, self._camera)
         candidates = [

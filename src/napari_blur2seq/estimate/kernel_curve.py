@@ -67,7 +67,7 @@ def kernel_curve(kernel: Tensor, *, quick: bool = False) -> Parts[Tensor]:
         curves = torch.cat([_figures(spread), curves, _paths([trace_kernel(kernel)])])
     first = torch.cat([middle.expand(len(curves), 1, 2), curves], 1)
     starts = torch.cat([first, first.new_zeros(len(first), 1, 2)], 1)
-    fit = _Fit(_smoothed(kernel))
+    fit = CurveFit(_smoothed(kernel))
     steps = _QUICK_STEPS if quick else _STEPS
     values = yield from descend(fit.gradients, starts, steps=steps, rate=_RATE)
     x, y = values[fit.objective(values).argmin(), 1:-1].unbind(1)
@@ -113,7 +113,7 @@ def _figures(spread: Tensor) -> Tensor:
     return turned
 
 
-class _Fit:
+class CurveFit:
     """The objective of curves, and its gradient, which autograd takes twice as long for.
 
     Values (S, K + 2, 2) are the place of each curve's middle and its cosine coefficients, along x
