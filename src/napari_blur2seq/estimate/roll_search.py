@@ -36,7 +36,7 @@ _BEGINNING = (1, 2, 4, 5)
 # smaller ones, what is found is mostly chance.
 _SCALES, LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
 # Scales and starts, among `STARTS`, that a kernel is sought again by.
-_IMPROVING = ((1.0, 0), (1.0, 1), (1.0, 3), (math.sqrt(0.5), 1), (math.sqrt(0.5), 2))
+_IMPROVING = ((1.0, 1), (1.0, 3), (math.sqrt(0.5), 1), (math.sqrt(0.5), 2))
 # Of what is found in one picture, so many are improved in the next.
 _KEPT = 2
 # Displacement by roll at the corners, by that of the principal point, of the first steps of the
