@@ -114,7 +114,7 @@ def _figures(spread: Tensor) -> Tensor:
 
 
 class CurveFit:
-    """The objective of curves, and its gradient, which autograd takes twice as long for.
+    """The objective of curves, and its gradient, which autograd takes longer for.
 
     Values (S, K + 2, 2) are the place of each curve's middle and its cosine coefficients, along x
     and y in px, and then its width twice: a logarithm by `_WIDTH_RATE`, of which the first counts.
