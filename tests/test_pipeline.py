@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import astronaut, coffee
 
 import napari_blur2seq as b2s
@@ -16,6 +18,7 @@ from napari_blur2seq.metrics import aligned_scores, path_error
 from napari_blur2seq.models import registry
 from napari_blur2seq.pipeline import Options, deblur_steps
 from napari_blur2seq.progress import Progress
+from napari_blur2seq.restoration import learned
 
 SHAPE = (200, 240)
 
@@ -154,6 +157,15 @@ def test_gradients_stay_on_for_the_caller(blurry):
     steps.close()
 
 
+def test_the_processor_makes_no_difference_to_see(sharp, blurry, trajectory, monkeypatch):
+    """Some run the network in bfloat16."""
+    scores = []
+    for context in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
+        monkeypatch.setattr(learned, "mixed_precision", lambda device, context=context: context)
+        scores.append(aligned_scores(b2s.restore(blurry, trajectory), sharp).psnr)
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
 @pytest.mark.parametrize(("dtype", "scale"), [(np.uint16, 1600), (np.float32, 0.02)])
 def test_a_dim_picture_is_deblurred_like_a_bright_one(blurry, monkeypatch, dtype, scale):
     """A camera of 12 bits uses a sixteenth of a file of 16; one of float may use less."""
@@ -167,6 +179,8 @@ def test_a_dim_picture_is_deblurred_like_a_bright_one(blurry, monkeypatch, dtype
 
     estimated = []
     monkeypatch.setattr(pipeline, "_estimate", known)
+    # What differs by a rounding in one precision may differ by more in half of it.
+    monkeypatch.setattr(learned, "mixed_precision", lambda device: nullcontext())
     image = scale * shown
     image = (np.rint(image) if dtype == np.uint16 else image).astype(dtype)
     bright, dim = (b2s.deblur(x, refine=False, n_poses=5) for x in (0.45 * shown, image))

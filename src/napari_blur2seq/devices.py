@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from .errors import OptionError
@@ -52,3 +53,17 @@ def resolve(name: str = "auto") -> torch.device:
             f"There is no device {name!r} on this machine; choose one of auto, {', '.join(names)}."
         )
     return torch.device(name)
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which networks are run in bfloat16 where a CPU has units for that (AMX).
+
+    Everywhere else, they keep the precision of their weights.
+    """
+    import torch
+
+    # Before PyTorch 2.10, there is no telling.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    if device.type == "cpu" and capabilities().get("amx_bf16", False):
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()

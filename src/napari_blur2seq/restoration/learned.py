@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..devices import mixed_precision
 from ..progress import Parts
 from .half_quadratic import Trust
 from .tiles import filtered
@@ -37,7 +38,8 @@ class LearnedPrior:
         denoiser = self._network.parts()[trust].denoiser
 
         def denoise(block: Tensor, level: float | Tensor) -> Tensor:
-            clean: Tensor = denoiser(block.expand(-1, 3, -1, -1), level)
+            with mixed_precision(block.device):
+                clean: Tensor = denoiser(block.expand(-1, 3, -1, -1), level)
             return clean.mean(1, keepdim=True) if block.shape[1] == 1 else clean
 
         return filtered(image, sigma, self._tile, _MARGIN, denoise)
