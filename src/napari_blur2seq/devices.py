@@ -62,8 +62,8 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """
     import torch
 
-    # Before PyTorch 2.10, there is no telling.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)
-    if device.type == "cpu" and capabilities().get("amx_bf16", False):
+    # Older versions of PyTorch do not tell.
+    known = device.type == "cpu" and hasattr(torch.cpu, "get_capabilities")
+    if known and torch.cpu.get_capabilities().get("amx_bf16", False):
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
