@@ -11,9 +11,10 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq import shake
-from napari_blur2seq.estimate import exact, roll_search, rolled
+from napari_blur2seq.estimate import exact, roll_search, rolled, sample
 from napari_blur2seq.estimate.curve import to_trajectory
 from napari_blur2seq.estimate.exact import exact_verdict_steps
+from napari_blur2seq.estimate.hypotheses import exactly_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_curve import kernel_curve
 from napari_blur2seq.estimate.roll_search import Rolling, coarse_to_fine_steps, search_steps
@@ -151,6 +152,15 @@ def test_the_search_goes_to_where_the_score_points(rolling, unchanged, near):
     assert len(scores) <= most
     assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert events[-1].fraction <= 1
+
+
+def test_what_is_judged_exactly_anyway_is_not_judged_twice(rolling, monkeypatch):
+    _, view, kernel = rolling
+    curve = finish(kernel_curve(kernel))
+    known = run(roll_search.exactly(view, 0, curve))
+    monkeypatch.setattr(sample, "Sample", None)
+    found = run(exactly_steps(view, run(roll_search.hardly(view, 0, curve))))
+    assert found.score == pytest.approx(known.score)
 
 
 def test_the_search_prefers_less_roll_among_equals(rolling, unchanged):

@@ -8,7 +8,7 @@ often chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -212,14 +212,21 @@ def dense(curve: Tensor, camera: Camera) -> Trajectory:
     return to_trajectory(curve, camera, max(_DENSE, len(curve) + 1))
 
 
-def judged_steps(seen: View, camera: Camera, start: int, curve: Tensor) -> Steps[Hypothesis]:
+def judged_steps(
+    seen: View,
+    camera: Camera,
+    start: int,
+    curve: Tensor,
+    *,
+    judge: Callable[[View, Trajectory], Steps[Verdict]] = verdict_steps,
+) -> Steps[Hypothesis]:
     """A curve of a camera, judged by what is `seen`."""
     motion = dense(curve, camera)
     as_seen = Trajectory.from_camera(motion.rotations, seen.camera)
     if as_seen.extent > _LONGEST * min(seen.grey.shape):
         verdict = Verdict(-math.inf, math.inf, 0.0, -math.inf)
     else:
-        verdict = yield from verdict_steps(seen, as_seen)
+        verdict = yield from judge(seen, as_seen)
     return Hypothesis(start, curve, motion, verdict)
 
 

@@ -24,6 +24,7 @@ from ..progress import Steps, announced, within
 from .hypotheses import Hypothesis, exactly_steps, judged_steps
 from .kernel_curve import drawn
 from .rolled import resized, rolled_kernel, slope_of, with_roll
+from .sample import likelihood_steps
 from .uniform import Start
 from .view import View
 from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
@@ -93,8 +94,13 @@ def quickly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
     return judged_steps(view, view.camera, number, curve)
 
 
+def hardly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
+    """The same for what will be judged exactly whatever the quick judge says."""
+    return judged_steps(view, view.camera, number, curve, judge=likelihood_steps)
+
+
 def exactly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
-    """The same, exactly, too."""
+    """A curve, judged both ways."""
     judged = yield from within(quickly(view, number, curve), 0, 0.4)
     return (yield from within(exactly_steps(view, judged), 0.4, 1))
 
@@ -233,8 +239,10 @@ def search_steps(
         trying = side_by_side([trial(kernel, place) for place in new])
         tried = yield from within(trying, begin, halfway)
         seen.update({p: (-math.inf, r) for p, (_, r) in zip(new, tried, strict=True)})
-        order = sorted(range(len(new)), key=lambda i: -tried[i][0].score)
-        likely = order if near else order[: math.ceil(_LOOKED_AT * len(new))]
+        likely = list(range(len(new)))
+        if not near:
+            likely.sort(key=lambda i: -tried[i][0].score)
+            likely = likely[: math.ceil(_LOOKED_AT * len(new))]
         judging = side_by_side([judge_exactly(view, tried[i][0]) for i in likely])
         judged = yield from within(judging, halfway, end)
         seen.update({new[i]: (h.score, tried[i][1]) for i, h in zip(likely, judged, strict=True)})
@@ -274,7 +282,9 @@ def _way_steps(
 
     At full resolution, what the network takes its kernel for beside it.
     """
-    end = yield from within(search_steps(small, first, slopes, near=near), 0, 0.9)
+    judge = hardly if near else quickly
+    searching = search_steps(small, first, slopes, near=near, judge=judge)
+    end = yield from within(searching, 0, 0.9)
     up = view.sides_by(small)
     curves = [(yield from within(end.curve_steps(), 0.9, 0.95))]
     if small is view:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from ..fourier import fast_size, power_spectrum, transfer_functions
-from ..progress import Parts, Progress, Steps, announced
+from ..progress import Parts, Progress, Steps, announced, within
 from ..restoration.half_quadratic import SATURATED, one_sided
 from ..restoration.sparse import SparseGradientPrior
 from ..restoration.tiles import spread
@@ -190,10 +191,17 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     judging = sample.judged_parts(moved - moved.mean(1, keepdim=True))
     message = "Judging a trajectory"
     gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, message)
-    yield Progress("estimate", 0.9, message)
+    likely = yield from within(likelihood_steps(view, trajectory), 0.9, 1)
+    return replace(likely, gain=gain, cost=cost, low_gain=float(gains.quantile(0.1)))
+
+
+def likelihood_steps(view: View, trajectory: Trajectory) -> Steps[Verdict]:
+    """The same of what will be judged exactly: nothing but the likelihood is looked at."""
+    message = "Judging a trajectory"
+    yield Progress("estimate", 0, message)
     looking = likelihood_parts(view, trajectory)
-    likelihood = yield from announced(looking, "estimate", 0.9, 1, message)
-    return Verdict(gain, cost, likelihood, float(gains.quantile(0.1)))
+    likelihood = yield from announced(looking, "estimate", 0, 1, message)
+    return Verdict(math.nan, math.nan, likelihood, math.nan)
 
 
 def _starts(shape: tuple[int, int], part: list[int], most: int) -> list[list[int]]:
