@@ -5,8 +5,14 @@ import threading
 import pytest
 import torch
 
+from napari_blur2seq import parallel
 from napari_blur2seq.parallel import side_by_side
-from napari_blur2seq.progress import Progress, run
+from napari_blur2seq.progress import Notice, Progress, run
+
+
+@pytest.fixture(autouse=True)
+def _every_step_is_handed_over(monkeypatch):
+    monkeypatch.setattr(parallel, "_WHILE", 0.0)
 
 
 @pytest.fixture(params=[1, 3])
@@ -40,6 +46,19 @@ def test_results_come_in_order_each_from_one_thread(cores):
     fractions = [event.fraction for event in events]
     assert fractions == sorted(fractions) and fractions[0] >= 0 and fractions[-1] < 1
     assert torch.get_num_threads() == cores
+
+
+def test_steps_that_say_nothing_new_are_taken_in_one_go(monkeypatch):
+    def work():
+        for step in range(6):
+            kind = Notice if step == 2 else Progress
+            yield kind("estimate", step / 6, f"step {step}")
+        return "done"
+
+    monkeypatch.setattr(parallel, "_WHILE", 60.0)
+    events = []
+    assert run(side_by_side([work()]), events.append) == ["done"]
+    assert [event.message for event in events] == ["step 2"]
 
 
 def test_fewer_works_than_cores_share_them():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,9 @@ import torch
 from .progress import Progress, Steps
 
 T = TypeVar("T")
+
+# Seconds that a computation goes on by itself: cancelling it must seem immediate.
+_WHILE = 0.1
 
 
 def side_by_side(works: Sequence[Steps[T]]) -> Steps[list[T]]:
@@ -86,5 +90,11 @@ def side_by_side(works: Sequence[Steps[T]]) -> Steps[list[T]]:
 
 
 def _next(steps: Steps[Any], gradients: bool) -> Progress:
+    """The last event of a while, as handing over from thread to thread takes time, too."""
+    end = perf_counter() + _WHILE
     with torch.set_grad_enabled(gradients):
-        return next(steps)
+        event = next(steps)
+        # None that says more than how far it is may be lost.
+        while type(event) is Progress and event.preview is None and perf_counter() < end:
+            event = next(steps)
+    return event
