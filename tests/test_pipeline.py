@@ -148,8 +148,6 @@ def test_cancel_between_any_two_events(blurry):
 
 
 def test_gradients_stay_on_for_the_caller(blurry):
-    import torch
-
     steps = deblur_steps(blurry[:64, :64])
     next(steps)
     next(steps)

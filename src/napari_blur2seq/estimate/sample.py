@@ -43,6 +43,7 @@ from .view import View
 TILE = 160
 _MOST = 12
 _BATCH = 3
+_MESSAGE = "Judging a trajectory"
 
 # Observed and restored tiles, and what the restored ones leave unexplained.
 Pictures = tuple[Tensor, Tensor, Tensor]
@@ -189,18 +190,16 @@ def verdict_steps(view: View, trajectory: Trajectory, tile: int = TILE) -> Steps
     sample = Sample(view, reach_of(trajectory), tile)
     moved = torch.from_numpy(trajectory.paths(sample.middles.numpy())).float().transpose(0, 1)
     judging = sample.judged_parts(moved - moved.mean(1, keepdim=True))
-    message = "Judging a trajectory"
-    gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, message)
+    gain, cost, gains = yield from announced(judging, "estimate", 0, 0.9, _MESSAGE)
     likely = yield from within(likelihood_steps(view, trajectory), 0.9, 1)
     return replace(likely, gain=gain, cost=cost, low_gain=float(gains.quantile(0.1)))
 
 
 def likelihood_steps(view: View, trajectory: Trajectory) -> Steps[Verdict]:
     """The same of what will be judged exactly: nothing but the likelihood is looked at."""
-    message = "Judging a trajectory"
-    yield Progress("estimate", 0, message)
+    yield Progress("estimate", 0, _MESSAGE)
     looking = likelihood_parts(view, trajectory)
-    likelihood = yield from announced(looking, "estimate", 0, 1, message)
+    likelihood = yield from announced(looking, "estimate", 0, 1, _MESSAGE)
     return Verdict(math.nan, math.nan, likelihood, math.nan)
 
 
