@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,15 @@ from skimage.data import coffee
 
 import napari_blur2seq as b2s
 from napari_blur2seq.metrics import aligned_scores
-from napari_blur2seq.progress import run
-from napari_blur2seq.restoration import load_prior, restore_estimated_steps, restore_steps
+from napari_blur2seq.motion_blur import MotionBlur
+from napari_blur2seq.progress import finish, run
+from napari_blur2seq.restoration import (
+    estimated,
+    load_prior,
+    restore_estimated_steps,
+    restore_steps,
+)
+from napari_blur2seq.restoration.merged_poses import merged_blur
 
 SHAPE = (192, 224)
 CPU = torch.device("cpu")
@@ -51,10 +60,13 @@ def psnr(restored, sharp):
 
 def both_ways(blurry, motion, prior):
     """Restored cautiously, with trust, and by what explains the picture."""
-    cautious, trusting = (
-        run(restore_steps(blurry, motion, prior, trust=trust)) for trust in ("doubted", "trusted")
-    )
+    cautious, trusting = (one_way(blurry, motion, prior, trust) for trust in ("doubted", "trusted"))
     return cautious, trusting, run(restore_estimated_steps(blurry, motion, prior))
+
+
+def one_way(blurry, motion, prior, trust):
+    operator = partial(merged_blur, apart=estimated._MERGED)
+    return run(restore_steps(blurry, motion, prior, trust=trust, operator=operator))
 
 
 def test_a_true_motion_is_trusted(sharp, blurry, motion, prior):
@@ -72,7 +84,17 @@ def test_the_result_lies_between_the_two(blurry, motion, prior):
 
 def test_what_nothing_confirms_is_not_trusted(blurry, motion, prior):
     chosen = run(restore_estimated_steps(blurry, motion, prior, confirmed=False))
-    torch.testing.assert_close(chosen, run(restore_steps(blurry, motion, prior, trust="doubted")))
+    torch.testing.assert_close(chosen, one_way(blurry, motion, prior, "doubted"))
+
+
+def test_merged_poses_blur_as_all_do(blurry, motion):
+    dense = motion.resample(96)
+    exact = MotionBlur(dense, CPU, blurry.dtype)
+    operator = merged_blur(dense, CPU, blurry.dtype, 0.5)
+    assert len(operator.trajectory) < len(dense) / 2
+    whole, merged = (finish(blur.parts(blurry[None])) for blur in (exact, operator))
+    assert (whole - merged).abs().max() < 0.01
+    assert (whole - merged).square().mean().sqrt() < 0.1 * (whole - blurry).square().mean().sqrt()
 
 
 def test_trust_is_local(sharp, motion):

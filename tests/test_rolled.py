@@ -17,7 +17,12 @@ from napari_blur2seq.estimate.exact import exact_verdict_steps
 from napari_blur2seq.estimate.hypotheses import exactly_steps
 from napari_blur2seq.estimate.kernel_based import estimate_steps
 from napari_blur2seq.estimate.kernel_curve import kernel_curve
-from napari_blur2seq.estimate.roll_search import Rolling, coarse_to_fine_steps, search_steps
+from napari_blur2seq.estimate.roll_search import (
+    Rolling,
+    Way,
+    coarse_to_fine_steps,
+    from_kernels_steps,
+)
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, slope_of, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import View
@@ -119,14 +124,10 @@ def unchanged(monkeypatch):
     monkeypatch.setattr(roll_search, "rolled_kernel", steps)
 
 
-def judged_by(judge):
-    """A judge that is as good as the exact one."""
-
-    def same(view, hypothesis):
-        return hypothesis
-        yield
-
-    return {"judge": judge, "judge_exactly": same}
+def searched(way, report=None):
+    run(way.begin_steps(), report)
+    run(way.go_on_steps(), report)
+    return way.best
 
 
 @pytest.mark.parametrize("near", [False, True])
@@ -144,14 +145,19 @@ def test_the_search_goes_to_where_the_score_points(rolling, unchanged, monkeypat
         return SimpleNamespace(score=scores[-1])
         yield
 
-    first, events = Rolling(2, kernel, slope), []
-    found = run(search_steps(view, first, **judged_by(judge), near=near), events.append)
+    events = []
+    way = Way(view, Rolling(2, kernel, slope), near=near, judge=judge)
+    run(way.begin_steps())
+    begun = len(scores)
+    assert begun == 1 if near else 5
+    run(way.go_on_steps(), events.append)
+    found = way.best
+    assert way.score == max(scores)
     assert found.kernel is kernel
     assert max(scores) > 0.7 * scores[0]
     curve = run(found.curve_steps(quick=True))
     assert -float((curve - with_roll(curve, SLOPE / 2)).norm()) == pytest.approx(max(scores))
-    most = 1 + roll_search._NEAR_TRIALS if near else 5 + roll_search._MORE_TRIALS
-    assert len(scores) <= most
+    assert len(scores) <= begun + roll_search._MORE_TRIALS
     assert [e.fraction for e in events] == sorted(e.fraction for e in events)
     assert events[-1].fraction <= 1
 
@@ -172,49 +178,35 @@ def test_the_search_prefers_less_roll_among_equals(rolling, unchanged):
         return SimpleNamespace(score=0.0)
         yield
 
-    found = run(search_steps(view, Rolling(0, kernel, torch.zeros(2)), **judged_by(judge)))
+    found = searched(Way(view, Rolling(0, kernel, torch.zeros(2)), judge=judge))
     assert not found.slope.any()
 
 
-def test_the_search_looks_at_slopes_that_it_is_told(rolling, unchanged):
-    """And exactly at the half of its trials that look best."""
-    _, view, kernel = rolling
-    quick, exact = [], []
-
-    def judge(view, number, curve):
-        quick.append(-float((curve - with_roll(curve, SLOPE)).norm()))
-        return SimpleNamespace(score=quick[-1])
-        yield
-
-    def judge_exactly(view, hypothesis):
-        exact.append(hypothesis.score)
-        return hypothesis
-        yield
-
-    far = [SLOPE, -SLOPE, torch.tensor([9.0, 9.0])]
-    first = Rolling(0, kernel, torch.zeros(2))
-    found = run(search_steps(view, first, far, judge=judge, judge_exactly=judge_exactly))
-    torch.testing.assert_close(found.slope, SLOPE)
-    assert sorted(exact[:2]) == sorted(quick[:4])[2:]
-    assert len(exact) == len(quick) - len(quick) // 2
-
-
 def test_what_is_found_in_reduced_pictures_fits_the_full_one(monkeypatch):
-    """From nothing in half the size, and from a kernel of the full size."""
+    """Three ways are begun with nothing in half the size; of the two best, more is made."""
     motion, view, kernel = shaken(16.0, 0.7 * SLOPE)
-    monkeypatch.setattr(roll_search, "_BEGINNING", (2,))
-    monkeypatch.setattr(roll_search, "_MORE_TRIALS", 6)
-    monkeypatch.setattr(roll_search, "_NEAR_TRIALS", 0)
-    first = Rolling(0, kernel, torch.zeros(2))
-    found, best = run(coarse_to_fine_steps(view, [first]))
-    assert {h.start for h in found} == {0, 2}
+    monkeypatch.setattr(roll_search, "_BEGINNING", (1, 2, 4))
+    monkeypatch.setattr(roll_search, "_MORE_TRIALS", 4)
+    found, best = run(coarse_to_fine_steps(view))
+    assert {h.start for h in found} == {0, 1, 2, 3, 4}
     assert best.kernel.sum() == pytest.approx(1, abs=1e-4)
     still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)
     errors = [path_error(h.motion, motion) / path_error(still, motion) for h in found]
-    # One in half the size, one in the next, two curves of each of two kernels at the end.
-    assert len(errors) == 6
-    chosen = max(zip(found, errors, strict=True), key=lambda pair: pair[0].score)[1]
-    assert chosen < 0.5 * error(kernel, torch.zeros(2), motion)
+    # Two ends in each reduced picture, two curves of one way in the full one, and of each start
+    # what it makes of the slope there.
+    assert len(found) == 2 + 2 + 2 + 4 + 1
+    assert [h.exact is None for h in found].count(True) == 1
+    judged = [(h.score, e) for h, e in zip(found, errors, strict=True) if h.exact is not None]
+    assert max(judged)[1] < 0.5 * error(kernel, torch.zeros(2), motion)
+
+
+def test_a_picture_is_searched_from_kernels_that_are_given(rolling, monkeypatch):
+    motion, view, kernel = rolling
+    monkeypatch.setattr(roll_search, "_MORE_TRIALS", 2)
+    first = Rolling(3, kernel, torch.zeros(2))
+    found, best = run(from_kernels_steps(view, [first]))
+    assert [h.start for h in found] == [3, 3]
+    assert error(best.kernel, best.slope, motion) < 0.8 * error(kernel, torch.zeros(2), motion)
 
 
 def test_a_small_picture_has_a_small_kernel():

@@ -19,14 +19,14 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..motion_blur import MotionBlur
 from ..progress import Progress, Steps, announced, within
-from ..restoration.half_quadratic import corners_of, reach_at_corners, restore_steps
+from ..restoration.half_quadratic import reach_at_corners, restore_steps
 from ..restoration.local_blur import LocalBlur
+from ..restoration.merged_poses import merged_blur
 from ..restoration.sparse import SparseGradientPrior
 from ..trajectory import Trajectory
 from .judge import CELL, Judge, Verdict, gain_in_cells, norm_ratio, whole_gain
@@ -145,15 +145,4 @@ def _inner(picture: Tensor, border: int) -> Tensor:
 
 
 def _merged(motion: Trajectory, device: torch.device, dtype: torch.dtype) -> MotionBlur:
-    """The exact blur, with poses that follow each other within a part of a px taken for one."""
-    paths = motion.paths([*corners_of(motion.image_shape), motion.principal_point])
-    near = max(_MERGED, _MERGED_SHARE * motion.extent)
-    groups, first = [0], 0
-    for i in range(1, len(motion)):
-        apart = np.linalg.norm(paths[i] - paths[first], axis=-1).max() > near
-        first = i if apart else first
-        groups.append(groups[-1] + apart)
-    counts = np.bincount(groups)
-    sums = [np.bincount(groups, axis) for axis in motion.rotations.T]
-    poses = Trajectory.from_camera(np.stack(sums, 1) / counts[:, None], motion.camera)
-    return MotionBlur(poses, device, dtype, weights=torch.from_numpy(counts / len(motion)))
+    return merged_blur(motion, device, dtype, max(_MERGED, _MERGED_SHARE * motion.extent))

@@ -69,6 +69,10 @@ _MOST_LOW_LOSS, _MUCH = 1.0, 4.0
 _LONGEST = 0.6
 
 
+# How a motion is judged that is not judged exactly.
+QuickJudge = Callable[[View, Trajectory], Steps[Verdict]]
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A motion and what the picture says of it.
@@ -103,6 +107,11 @@ class Hypothesis:
             return self.verdict.score - _ROUGHNESS * mean_order(self.curve)
         rough = _ROUGHNESS_BESIDE * mean_order(self.curve)
         return exact_score(self.verdict, self.exact) - rough
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether more is known of it than how likely it makes the power spectrum."""
+        return self.exact is not None or not math.isnan(self.verdict.gain)
 
     @property
     def foretold(self) -> Verdict | ExactVerdict:
@@ -218,7 +227,7 @@ def judged_steps(
     start: int,
     curve: Tensor,
     *,
-    judge: Callable[[View, Trajectory], Steps[Verdict]] = verdict_steps,
+    judge: QuickJudge = verdict_steps,
 ) -> Steps[Hypothesis]:
     """A curve of a camera, judged by what is `seen`."""
     motion = dense(curve, camera)

@@ -30,11 +30,20 @@ from ..trajectory import Trajectory
 from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
-from .hypotheses import Hypothesis, dense, exactly_steps, is_believed, is_clear, judged_steps
+from .hypotheses import (
+    Hypothesis,
+    QuickJudge,
+    dense,
+    exactly_steps,
+    is_believed,
+    is_clear,
+    judged_steps,
+)
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
-from .roll_search import Rolling, coarse_to_fine_steps
+from .roll_search import Rolling, begins_in_half, coarse_to_fine_steps, from_kernels_steps
 from .rolled import resized, rolled_kernel, with_roll
+from .sample import likelihood_steps, verdict_steps
 from .spectrum import fit_to_spectrum, likelihood_parts
 from .view import FINE_PIXELS, View, longer, reduced
 from .whole_kernels import (
@@ -55,7 +64,8 @@ _LOOK_AGAIN = 24
 _LEAST_HALF = 200
 # So many of them are followed up to full resolution.
 _FOLLOWED = 4
-_REFINED = 3
+# So many are fitted, fewer where what is found was searched for among many already.
+_FITTED = {False: 3, True: 2}
 # Kernels of so many starts are begun with if the camera rolls.
 _ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
@@ -75,7 +85,7 @@ _EDGE_WEIGHT = 2e-3
 # Shares of all work at which the parts of the estimate end, as measured; with and without a lens
 # that may turn out to be long.
 _ENDS = (0.24, 0.28, 0.36, 0.38, 0.42, 0.72, 0.95)
-_WIDE_ENDS = (0.08, 0.1, 0.12, 0.13, 0.13, 0.88, 0.97)
+_ROLLING_ENDS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.82, 0.97)
 _COMPARING = Progress("estimate", 1.0, "Comparing trajectories")
 
 # Curves and the numbers of the starts that found them.
@@ -134,19 +144,21 @@ def estimate_steps(
     -------
     Estimate
     """
-    search = _Search(image.cpu(), camera)
-    motions: _Motions = []
-    ends = _WIDE_ENDS if focal_length_known and search.view.varies else _ENDS
+    search = _Search(image.cpu(), camera, focal_length_known=focal_length_known)
+    rolls = kernels and search.rolls
+    ends = _ROLLING_ENDS if rolls else _ENDS
     first, found, judged, followed, seen, rolled, fitted = ends
-    if kernels:
+    motions: _Motions = []
+    if kernels and not rolls:
         motions += yield from within(search.kernel_steps(), 0, first)
         motions += yield from within(search.long_steps(motions), first, found)
     if network is not None:
         motions += search.read(network)
-    yield from within(search.first_steps(motions), found, judged)
-    yield from within(search.follow_steps(), judged, followed)
-    if not focal_length_known:
-        yield from within(search.lens_steps(), followed, seen)
+    if motions:
+        yield from within(search.first_steps(motions), found, judged)
+        yield from within(search.follow_steps(), judged, followed)
+        if not focal_length_known:
+            yield from within(search.lens_steps(), followed, seen)
     if kernels and search.view.varies:
         yield from within(search.roll_steps(), seen, rolled)
     likely, finer = yield from within(search.fit_steps(), rolled, fitted)
@@ -161,7 +173,8 @@ class _Search:
     image : Tensor
         Shape (C, H, W).
     camera : Camera
-        A longer lens may take its place.
+    focal_length_known : bool
+        Whether a longer lens may not take its place.
 
     Attributes
     ----------
@@ -169,21 +182,29 @@ class _Search:
         What motions are fitted to.
     seen : View
         What they are judged by.
+    rolls : bool
+        Whether all motions that there are come from the search for roll.
     found : list of Hypothesis
         What there is before the fits.
     """
 
-    def __init__(self, image: Tensor, camera: Camera) -> None:
+    def __init__(self, image: Tensor, camera: Camera, *, focal_length_known: bool) -> None:
         self._image, self._camera, self._noise = image, camera, noise_level(image)
         self.view = self.seen = self._small(FINE_PIXELS)
+        self.rolls = False
+        if focal_length_known and self.view.varies:
+            self.seen = self._exact_view
+            self.rolls = begins_in_half(self.seen)
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
 
     def _small(self, pixels: int) -> View:
         return View.of(self._image, self._camera, pixels, self._noise)
 
-    def _judged_steps(self, motions: _Motions) -> Steps[list[Hypothesis]]:
-        works = [judged_steps(self.seen, self.view.camera, *motion) for motion in motions]
+    def _judged_steps(
+        self, motions: _Motions, judge: QuickJudge = verdict_steps
+    ) -> Steps[list[Hypothesis]]:
+        works = [judged_steps(self.seen, self.view.camera, *m, judge=judge) for m in motions]
         judging = side_by_side(works)
         return (yield from within(judging, 0, 1, "estimate", "Judging trajectories"))
 
@@ -238,7 +259,8 @@ class _Search:
         longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
         pixels = self.view.grey.numel()
         if longest > _LONG and pixels > EXACT_PIXELS:
-            self.seen = self._small(max(_LEAST_PIXELS, int(pixels * (_LONG / longest) ** 2)))
+            fewer = max(_LEAST_PIXELS, int(pixels * (_LONG / longest) ** 2))
+            self.seen = self._small(min(fewer, self.seen.grey.numel()))
         self.found = yield from self._judged_steps(motions)
 
     def lens_steps(self) -> Steps[None]:
@@ -267,32 +289,38 @@ class _Search:
             for h in list(best.values())[:_ROLLED]
         ]
         yield replace(_COMPARING, fraction=0.0)
-        ends, end = yield from within(coarse_to_fine_steps(view, firsts), 0, 0.85)
+        large = begins_in_half(view)
+        searching = coarse_to_fine_steps(view) if large else from_kernels_steps(view, firsts)
+        ends, end = yield from within(searching, 0, 0.85)
         motions = [(h.start, up * h.curve) for h in ends]
         exact = [h.exact for h in ends]
+        finer: _Motions = []
         if up > 1:
             finest = end.resized(up)
             polishing = rolled_kernel(self.view, finest.kernel, end.slope, end.start, coarse=False)
             message = "Estimating the blur kernel of a rolling camera"
             kernel = yield from announced(polishing, "estimate", 0.85, 0.9, message)
             finest = replace(finest, kernel=kernel)
-            motions.append((end.number, (yield from within(finest.curve_steps(), 0.9, 0.92))))
-            motions.append((end.number, with_roll(read(kernel), end.slope)))
-            exact += [None, None]
-        judged = yield from within(self._judged_steps(motions), 0.92, 1)
-        self.found += [replace(h, exact=e) for h, e in zip(judged, exact, strict=True)]
+            finer.append((end.number, (yield from within(finest.curve_steps(), 0.9, 0.92))))
+            finer.append((end.number, with_roll(read(kernel), end.slope)))
+        judging = self._judged_steps([*motions, *finer], likelihood_steps)
+        judged = yield from within(judging, 0.92, 0.95)
+        found = [replace(h, exact=e) for h, e in zip(judged, exact, strict=False)]
+        found += yield from within(self._exactly_steps(judged[len(found) :]), 0.95, 1)
+        self.found += found
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
         # Of the curves of one motion, those that agree most are the smoothest, not the best: which
         # are looked into, the picture alone decides.
-        plain = sorted((h for h in self.found if h.exact is None), key=lambda h: -h.standing([]))
+        plain = [h for h in self.found if h.exact is None and h.is_judged]
+        plain.sort(key=lambda h: -h.standing([]))
         likely = plain[:_LOOKED_AT]
         if self.view.varies:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
             likely += [h for h in self.found if h.exact is not None]
             likely.sort(key=lambda h: -h.standing([]))
-        works = [_fitted_steps(self.view, self.seen, h) for h in likely[:_REFINED]]
+        works = [_fitted_steps(self.view, self.seen, h) for h in likely[: _FITTED[self.rolls]]]
         fitted = yield from within(side_by_side(works), 0.3, 1)
         return likely, fitted
 
@@ -303,8 +331,13 @@ class _Search:
             return hypothesis.standing(self.found)
 
         if self.view.varies:
-            hypotheses = [*likely, *(yield from self._exactly_steps(fitted))]
+            exact = yield from within(self._exactly_steps(fitted), 0, 0.7)
+            hypotheses = [*likely, *exact]
             chosen = max(hypotheses, key=standing)
+            # Whether it is believed, both judges are asked.
+            judging = self._judged_steps([(chosen.start, chosen.curve)])
+            (judged,) = yield from within(judging, 0.7, 1)
+            chosen = replace(chosen, verdict=judged.verdict)
             alike = [chosen]
         else:
             # Where the judge sees as well, only motions that are nearly alike are told apart by the
@@ -348,7 +381,8 @@ def _fitted_steps(view: View, seen: View, hypothesis: Hypothesis) -> Steps[Hypot
     else:
         curve = yield from within(_refine_steps(view, curve), 0, 0.6)
     curve = yield from within(_fit_steps(view, curve), 0.6, 0.9)
-    judging = judged_steps(seen, view.camera, hypothesis.start, curve)
+    judge = likelihood_steps if view.varies else verdict_steps
+    judging = judged_steps(seen, view.camera, hypothesis.start, curve, judge=judge)
     fitted = yield from within(judging, 0.9, 1)
     return replace(fitted, origin=hypothesis)
 

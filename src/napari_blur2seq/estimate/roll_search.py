@@ -2,10 +2,11 @@
 
 A trial of one roll costs little in a picture of half the size, where a long kernel is short, too,
 and its faint parts are seen. There the search begins with nothing, from several starts, each of
-which goes its own way; the best of what they find is improved in finer pictures. Beside it, kernels
-found at full resolution are begun with, as short ones do not show in half the size. Every search
-goes in steps along and across the path, by the scores of the motions in the picture that they are
-tried in (see `hypotheses`); its end is compared with others' by that in the full picture.
+which goes its own way. The best of these ways are followed, and what they lead to is improved in
+finer pictures. Every way goes in steps along and across the path, by the scores of the motions in
+the picture that they are tried in, restored exactly (see `hypotheses`); its end is compared with
+others' by that in the full picture. With the roll that is found, kernels are sought in the full
+picture, too, from nothing: if they agree, it is sure.
 
 A motion that is nearly right is improved in the same way, by several starts from its own kernel.
 """
@@ -27,27 +28,25 @@ from .rolled import resized, rolled_kernel, slope_of, with_roll
 from .sample import likelihood_steps
 from .uniform import Start
 from .view import View
-from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
+from .whole_kernels import HALF, STARTS, WHOLE_STARTS, curve_steps, kernel_steps, read
 
 Place = tuple[float, float]
 
 # Of `STARTS`: those that begin in half the size.
 _BEGINNING = (1, 2, 4, 5)
-# Sides of the pictures that the search goes on in, by the full one's, and the least in px: in
+# Sides of the pictures that the search begins in, by the full one's, and the least in px: in
 # smaller ones, what is found is mostly chance.
-_SCALES, LEAST_SIDE = (HALF, math.sqrt(0.5), 1.0), 100
+_SCALES, LEAST_SIDE = (HALF, math.sqrt(0.5)), 100
 # Scales and starts, among `STARTS`, that a kernel is sought again by.
 _IMPROVING = ((1.0, 1), (1.0, 3), (math.sqrt(0.5), 1), (math.sqrt(0.5), 2))
-# Of what is found in one picture, so many are improved in the next.
-_KEPT = 2
+# Of the ways that are begun, so many are followed to their ends, and on to the next picture.
+_FOLLOWED = 2
 # Displacement by roll at the corners, by that of the principal point, of the first steps of the
 # search, how much larger they are across the path at most, and the shortest by the first.
 _STEP, _MOST_ACROSS, _LEAST_STEP = 0.3, 4.0, 0.5
 _DIRECTIONS = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
-# After the first ones, and after the first of what is nearly right.
-_MORE_TRIALS, _NEAR_TRIALS = 10, 6
-# Of those that are tried at once, the share that is judged exactly where none is nearly right.
-_LOOKED_AT = 0.5
+# After the first ones of a way.
+_MORE_TRIALS = 6
 # dB
 _BETTER = 0.02
 _MESSAGE = "Searching for the roll of the camera"
@@ -86,36 +85,31 @@ class Rolling:
 
 
 Judge = Callable[[View, int, Tensor], Steps[Hypothesis]]
-ExactJudge = Callable[[View, Hypothesis], Steps[Hypothesis]]
-
-
-def quickly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
-    """A curve of a start, judged by a view, not exactly."""
-    return judged_steps(view, view.camera, number, curve)
 
 
 def hardly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
-    """The same for what will be judged exactly whatever the quick judge says."""
+    """A curve of a start; nothing but its likelihood is looked at."""
     return judged_steps(view, view.camera, number, curve, judge=likelihood_steps)
 
 
 def exactly(view: View, number: int, curve: Tensor) -> Steps[Hypothesis]:
-    """A curve, judged both ways."""
-    judged = yield from within(quickly(view, number, curve), 0, 0.4)
-    return (yield from within(exactly_steps(view, judged), 0.4, 1))
+    """A curve, judged exactly."""
+    likely = yield from within(hardly(view, number, curve), 0, 0.2)
+    return (yield from within(exactly_steps(view, likely), 0.2, 1))
 
 
-def coarse_to_fine_steps(
-    view: View, firsts: Sequence[Rolling]
-) -> Steps[tuple[list[Hypothesis], Rolling]]:
-    """Search in finer and finer pictures.
+def begins_in_half(view: View) -> bool:
+    """Whether a picture is so large that the search begins with nothing, in half its size."""
+    return HALF * min(view.grey.shape) >= LEAST_SIDE
+
+
+def coarse_to_fine_steps(view: View) -> Steps[tuple[list[Hypothesis], Rolling]]:
+    """Search in finer and finer pictures, of those that `begins_in_half` holds for.
 
     Parameters
     ----------
     view : View
         The full picture.
-    firsts : sequence of Rolling
-        Kernels found in it, to begin with beside those of half the size.
 
     Yields
     ------
@@ -124,32 +118,33 @@ def coarse_to_fine_steps(
     Returns
     -------
     found : list of Hypothesis
-        All ends of the ways, judged by the full picture.
+        What all led to, judged by the full picture: exactly, if it was followed.
     best : Rolling
         The best of the ends that were reached in the full picture itself.
     """
-    scales = _SCALES if HALF * min(view.grey.shape) >= LEAST_SIDE else _SCALES[-1:]
-    found: list[Hypothesis] = []
-    ends: list[tuple[Hypothesis, Rolling]] = []
-    for i, scale in enumerate(scales):
-        small = view.scaled(scale)
-        works = [
-            _way_steps(view, small, rolling.resized(small.sides_by(view)), near=True)
-            for _, rolling in ends[:_KEPT]
-        ]
-        if scale == HALF:
-            works += [_beginning_steps(view, small, number) for number in _BEGINNING]
-        if scale == 1:
-            slopes = [rolling.slope for _, rolling in ends[:_KEPT]]
-            works += [_way_steps(view, view, first, slopes) for first in firsts]
-        searching = side_by_side(works)
-        # All take about the same time.
-        begin, stop = i / len(scales), (i + 1) / len(scales)
-        of_all = yield from within(searching, begin, stop, message=_MESSAGE)
-        ends = [end for of_one in of_all for end in of_one]
-        found += [hypothesis for hypothesis, _ in ends]
-        ends.sort(key=lambda end: -end[0].score)
-    return found, ends[0][1]
+    half, middle = (view.scaled(scale) for scale in _SCALES)
+    beginning = side_by_side([_from_nothing_steps(half, number) for number in _BEGINNING])
+    ways = yield from within(beginning, 0, 0.3, message=_MESSAGE)
+    ways.sort(key=lambda way: -way.score)
+    works = [_end_steps(view, way) for way in ways[:_FOLLOWED]]
+    ends = yield from within(_sorted_steps(works), 0.3, 0.45)
+    leaving = side_by_side([_so_far_steps(view, way) for way in ways[_FOLLOWED:]])
+    left = yield from within(leaving, 0.45, 0.45, message=_MESSAGE)
+    works = [_nearby_steps(view, middle, rolling) for _, rolling in ends]
+    later = yield from within(_sorted_steps(works), 0.45, 0.65)
+    _, best = later[0]
+    works = [_nearby_steps(view, view, best)]
+    works += [_with_slope_steps(view, number, best.slope) for number in range(len(WHOLE_STARTS))]
+    last = yield from within(_sorted_steps(works), 0.65, 1)
+    return [*(hypothesis for hypothesis, _ in (*ends, *later, *last)), *left], last[0][1]
+
+
+def from_kernels_steps(
+    view: View, firsts: Sequence[Rolling]
+) -> Steps[tuple[list[Hypothesis], Rolling]]:
+    """The same in a small picture, beginning with kernels that were found in it."""
+    ends = yield from _sorted_steps([_way_steps(view, Way(view, first)) for first in firsts])
+    return [hypothesis for hypothesis, _ in ends], ends[0][1]
 
 
 def improved_steps(view: View, curve: Tensor) -> Steps[list[Hypothesis]]:
@@ -176,125 +171,148 @@ def improved_steps(view: View, curve: Tensor) -> Steps[list[Hypothesis]]:
     slope, works = slope_of(curve), []
     for scale, number in _IMPROVING:
         small = view.scaled(scale)
-        by = small.sides_by(view)
-        works.append(_way_steps(view, small, Rolling(number, drawn(by * curve), slope), near=True))
-    of_all = yield from within(side_by_side(works), 0.05, 1, message=_MESSAGE)
-    return [same, *(hypothesis for of_one in of_all for hypothesis, _ in of_one)]
+        kernel = drawn(small.sides_by(view) * curve)
+        works.append(_way_steps(view, Way(small, Rolling(number, kernel, slope), near=True)))
+    ends = yield from within(_sorted_steps(works), 0.05, 1)
+    return [same, *(hypothesis for hypothesis, _ in ends)]
 
 
-def search_steps(
-    view: View,
-    first: Rolling,
-    slopes: Sequence[Tensor] = (),
-    *,
-    near: bool = False,
-    judge: Judge = quickly,
-    judge_exactly: ExactJudge = exactly_steps,
-) -> Steps[Rolling]:
-    """Find the roll and the kernel of the motion that a picture speaks for most.
-
-    Of several trials, the half that the quick judge likes best is judged exactly; it does not tell
-    what is nearly right apart.
+class Way:
+    """Trials of rolls, and kernels for them, in search of the motion a picture speaks for most.
 
     Parameters
     ----------
     view : View
+        The picture.
     first : Rolling
-        What to begin with, in px of the view.
-    slopes : sequence of Tensor
-        Others that may be right; without any, those all around the first one are tried.
+        What to begin with, in its px.
     near : bool
-        Whether it is nearly right: its kernel is only improved, and no other roll tried at first.
-    judge, judge_exactly : callable
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    Rolling
+        Whether that is nearly right: its kernel is only improved, and no other roll tried at first.
+    judge : callable
+        Scores the curves of what is tried.
     """
-    axes = _steps_of(first.kernel) / view.field
-    # The likeness of wrong ones says little: those around must be looked at, too.
-    places = [(0.0, 0.0)]
-    if not near:
-        away = (slope - first.slope for slope in slopes)
-        others = [(float(x), float(y)) for x, y in (d @ torch.linalg.inv(axes) for d in away)]
-        places += others or _DIRECTIONS
-    most = len(places) + (_NEAR_TRIALS if near else _MORE_TRIALS)
-    seen: dict[Place, tuple[float, Rolling]] = {}
 
-    def trial(kernel: Tensor, place: Place) -> Steps[tuple[Hypothesis, Rolling]]:
-        slope = first.slope + place[0] * axes[0] + place[1] * axes[1]
-        finding = rolled_kernel(view, kernel, slope, first.start, coarse=not near)
-        found = yield from announced(finding, "estimate", 0, 0.7, _MESSAGE)
-        rolling = replace(first, kernel=found, slope=slope)
-        curve = yield from within(rolling.curve_steps(quick=True), 0.7, 0.8)
-        return (yield from within(judge(view, first.number, curve), 0.8, 1)), rolling
+    def __init__(
+        self, view: View, first: Rolling, *, near: bool = False, judge: Judge = exactly
+    ) -> None:
+        self.view = view
+        self._first, self._near, self._judge = first, near, judge
+        self._axes = _steps_of(first.kernel) / view.field
+        self._seen: dict[Place, tuple[float, Rolling]] = {}
 
-    def try_steps(kernel: Tensor, new: list[Place]) -> Steps[None]:
-        begin, end = (n / most for n in (len(seen), len(seen) + len(new)))
-        halfway = (begin + end) / 2
-        trying = side_by_side([trial(kernel, place) for place in new])
-        tried = yield from within(trying, begin, halfway)
-        seen.update({p: (-math.inf, r) for p, (_, r) in zip(new, tried, strict=True)})
-        likely = list(range(len(new)))
-        if not near:
-            likely.sort(key=lambda i: -tried[i][0].score)
-            likely = likely[: math.ceil(_LOOKED_AT * len(new))]
-        judging = side_by_side([judge_exactly(view, tried[i][0]) for i in likely])
-        judged = yield from within(judging, halfway, end)
-        seen.update({new[i]: (h.score, tried[i][1]) for i, h in zip(likely, judged, strict=True)})
+    @property
+    def score(self) -> float:
+        """The best so far, dB."""
+        return self._score(self._place)
 
-    def score(place: Place) -> float:
-        return seen[place][0]
+    @property
+    def best(self) -> Rolling:
+        """What has it."""
+        return self._seen[self._place][1]
 
-    yield from try_steps(first.kernel, places)
-    place = max(seen, key=score)
-    step = _LEAST_STEP if near else 1.0
-    while step >= _LEAST_STEP and len(seen) < most:
-        around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
-        new = [other for other in around if other not in seen][: most - len(seen)]
-        yield from try_steps(seen[place][1].kernel, new)
-        best = max(seen, key=score)
-        if score(best) > score(place) + _BETTER:
-            place = best
-        else:
-            step /= 2
-    return seen[place][1]
+    def begin_steps(self) -> Steps[None]:
+        """The first trials: where nothing is nearly right, those around must be looked at, too."""
+        places = [(0.0, 0.0)] if self._near else [(0.0, 0.0), *_DIRECTIONS]
+        yield from self._try_steps(self._first.kernel, places)
+
+    def go_on_steps(self) -> Steps[None]:
+        """The other ones, from the best to better ones."""
+        begun = len(self._seen)
+        place, step = self._place, _LEAST_STEP if self._near else 1.0
+        while step >= _LEAST_STEP and (tried := len(self._seen) - begun) < _MORE_TRIALS:
+            around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
+            new = [other for other in around if other not in self._seen][: _MORE_TRIALS - tried]
+            begin, end = (n / _MORE_TRIALS for n in (tried, tried + len(new)))
+            yield from within(self._try_steps(self._seen[place][1].kernel, new), begin, end)
+            if self.score > self._score(place) + _BETTER:
+                place = self._place
+            else:
+                step /= 2
+
+    @property
+    def _place(self) -> Place:
+        return max(self._seen, key=self._score)
+
+    def _score(self, place: Place) -> float:
+        return self._seen[place][0]
+
+    def _try_steps(self, kernel: Tensor, places: list[Place]) -> Steps[None]:
+        trying = side_by_side([self._trial_steps(kernel, place) for place in places])
+        self._seen.update(zip(places, (yield from trying), strict=True))
+
+    def _trial_steps(self, kernel: Tensor, place: Place) -> Steps[tuple[float, Rolling]]:
+        start, number = self._first.start, self._first.number
+        slope = self._first.slope + place[0] * self._axes[0] + place[1] * self._axes[1]
+        finding = rolled_kernel(self.view, kernel, slope, start, coarse=not self._near)
+        found = yield from announced(finding, "estimate", 0, 0.5, _MESSAGE)
+        rolling = Rolling(number, found, slope)
+        curve = yield from within(rolling.curve_steps(quick=True), 0.5, 0.6)
+        hypothesis = yield from within(self._judge(self.view, number, curve), 0.6, 1)
+        return hypothesis.score, rolling
 
 
-def _beginning_steps(
-    view: View, small: View, number: int
-) -> Steps[list[tuple[Hypothesis, Rolling]]]:
-    """One way from the kernel that a start finds in a reduced picture."""
+# Hypotheses of a full picture, and what they are the curves of, in its px.
+_Ends = list[tuple[Hypothesis, Rolling]]
+
+
+def _sorted_steps(works: Sequence[Steps[_Ends]]) -> Steps[_Ends]:
+    """What all works end with, the best first."""
+    of_all = yield from within(side_by_side(works), 0, 1, message=_MESSAGE)
+    ends = [end for of_one in of_all for end in of_one]
+    return sorted(ends, key=lambda end: -end[0].score)
+
+
+def _from_nothing_steps(small: View, number: int) -> Steps[Way]:
+    """A way begun from the kernel that a start finds in a reduced picture."""
     finding = kernel_steps(small, STARTS[number], HALF)
-    kernel = yield from within(finding, 0, 0.1)
-    first = Rolling(number, kernel, torch.zeros(2))
-    return (yield from within(_way_steps(view, small, first), 0.1, 1))
+    kernel = yield from within(finding, 0, 0.2)
+    way = Way(small, Rolling(number, kernel, torch.zeros(2)))
+    yield from within(way.begin_steps(), 0.2, 1)
+    return way
 
 
-def _way_steps(
-    view: View, small: View, first: Rolling, slopes: Sequence[Tensor] = (), *, near: bool = False
-) -> Steps[list[tuple[Hypothesis, Rolling]]]:
-    """One way in a reduced picture; its end, judged by the full one, and in px of that.
+def _nearby_steps(view: View, small: View, rolling: Rolling) -> Steps[_Ends]:
+    """What is nearly right, in px of the full picture, improved in a reduced one."""
+    first = rolling.resized(small.sides_by(view))
+    return (yield from _way_steps(view, Way(small, first, near=True)))
+
+
+def _way_steps(view: View, way: Way) -> Steps[_Ends]:
+    """A way from its beginning to its end."""
+    yield from within(way.begin_steps(), 0, 0.1)
+    return (yield from within(_end_steps(view, way), 0.1, 1))
+
+
+def _with_slope_steps(view: View, number: int, slope: Tensor) -> Steps[_Ends]:
+    """What a start that begins with nothing in the full picture makes of a slope."""
+    first = yield from within(kernel_steps(view, STARTS[number]), 0, 0.4)
+    finding = rolled_kernel(view, first, slope, STARTS[number])
+    kernel = yield from announced(finding, "estimate", 0.4, 0.6, _MESSAGE)
+    rolling = Rolling(number, kernel, slope)
+    curve = yield from within(rolling.curve_steps(), 0.6, 0.7)
+    return [((yield from within(exactly(view, number, curve), 0.7, 1)), rolling)]
+
+
+def _end_steps(view: View, way: Way) -> Steps[_Ends]:
+    """The end of a way that was begun, judged by the full picture, and in px of that.
 
     At full resolution, what the network takes its kernel for beside it.
     """
-    judge = hardly if near else quickly
-    searching = search_steps(small, first, slopes, near=near, judge=judge)
-    end = yield from within(searching, 0, 0.9)
-    up = view.sides_by(small)
-    curves = [(yield from within(end.curve_steps(), 0.9, 0.95))]
-    if small is view:
+    yield from within(way.go_on_steps(), 0, 0.8)
+    end, up = way.best, view.sides_by(way.view)
+    curves = [(yield from within(end.curve_steps(), 0.8, 0.9))]
+    if way.view is view:
         curves.append(with_roll(read(end.kernel), end.slope))
-    ends = []
-    for i, curve in enumerate(curves):
-        begin, stop = (0.95 + 0.05 * (i + k) / len(curves) for k in (0, 1))
-        hypothesis = yield from within(exactly(view, first.number, up * curve), begin, stop)
-        ends.append((hypothesis, end.resized(up)))
-    return ends
+    judging = side_by_side([exactly(view, end.number, up * curve) for curve in curves])
+    judged = yield from within(judging, 0.9, 1)
+    return [(hypothesis, end.resized(up)) for hypothesis in judged]
+
+
+def _so_far_steps(view: View, way: Way) -> Steps[Hypothesis]:
+    """What a way has led to so far, hardly judged by the full picture."""
+    best, up = way.best, view.sides_by(way.view)
+    curve = yield from within(best.curve_steps(quick=True), 0, 0.5)
+    return (yield from within(hardly(view, best.number, up * curve), 0.5, 1))
 
 
 def _steps_of(kernel: Tensor) -> Tensor:

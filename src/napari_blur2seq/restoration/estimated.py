@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ..motion_blur import MotionBlur
 from ..progress import Steps, announced, within
 from ..trajectory import Trajectory
 from .half_quadratic import (
@@ -35,12 +34,15 @@ from .half_quadratic import (
     reach_at_corners,
     restore_steps,
 )
+from .merged_poses import merged_blur
 from .photon_noise import PhotonNoise
 
 # Side of the cells whose squared residuals are averaged, px; spread of the Gaussian in cells;
 # and tau.
 _CELL, _SPREAD, _SOFTNESS = 16, 4.0, 0.05
 _LEAST_SHARE = 1e-3
+# Px between poses: an estimate is not as fine.
+_MERGED = 0.5
 _MESSAGE = "Blurring what was restored"
 
 
@@ -77,11 +79,14 @@ def restore_estimated_steps(
     """
     if noise is None:
         noise = estimate_noise(image)
-    restoring = partial(restore_steps, image, trajectory, prior, noise=noise, bounds=bounds)
+    operator = partial(merged_blur, apart=_MERGED)
+    restoring = partial(
+        restore_steps, image, trajectory, prior, noise=noise, bounds=bounds, operator=operator
+    )
     if not confirmed:
         return (yield from restoring(trust="doubted", preview=preview))
     level = noise if isinstance(noise, float | int) else noise.level(image)
-    blur = MotionBlur(trajectory, image.device, image.dtype)
+    blur = operator(trajectory, image.device, image.dtype)
     border = reach_at_corners(trajectory)
     restored, left = [], []
     # Once is enough to show how a picture becomes sharp.
