@@ -5,7 +5,8 @@
    it is short; the best of these are drawn and improved at full resolution. Beside them or in
    their place, what a network reads from the picture itself (`picture_network`).
 2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`),
-   from coarse to fine (`roll_search`), beginning with those of two starts and from nothing.
+   from coarse to fine and from nothing, or, in a small picture, from the kernels of two starts
+   (`roll_search`). Where the lens is known to be wide, a large picture has nothing but these.
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).
@@ -66,7 +67,7 @@ _LEAST_HALF = 200
 _FOLLOWED = 4
 # So many are fitted, fewer where what is found was searched for among many already.
 _FITTED = {False: 3, True: 2}
-# Kernels of so many starts are begun with if the camera rolls.
+# Kernels of so many starts are begun with if the camera rolls and the picture is small.
 _ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
 _LOOKED_AT = 8
