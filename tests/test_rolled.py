@@ -124,9 +124,9 @@ def unchanged(monkeypatch):
     monkeypatch.setattr(roll_search, "rolled_kernel", steps)
 
 
-def searched(way, report=None):
-    run(way.begin_steps(), report)
-    run(way.go_on_steps(), report)
+def searched(way):
+    run(way.begin_steps())
+    run(way.go_on_steps())
     return way.best
 
 
@@ -149,7 +149,7 @@ def test_the_search_goes_to_where_the_score_points(rolling, unchanged, monkeypat
     way = Way(view, Rolling(2, kernel, slope), near=near, judge=judge)
     run(way.begin_steps())
     begun = len(scores)
-    assert begun == 1 if near else 5
+    assert begun == (1 if near else 5)
     run(way.go_on_steps(), events.append)
     found = way.best
     assert way.score == max(scores)

@@ -43,7 +43,7 @@ from .hypotheses import (
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .roll_search import Rolling, begins_in_half, coarse_to_fine_steps, from_kernels_steps
-from .rolled import resized, rolled_kernel, with_roll
+from .rolled import resized, rolled_kernel
 from .sample import likelihood_steps, verdict_steps
 from .spectrum import fit_to_spectrum, likelihood_parts
 from .view import FINE_PIXELS, View, longer, reduced
@@ -53,7 +53,6 @@ from .whole_kernels import (
     STARTS,
     WHOLE_STARTS,
     half_steps,
-    read,
     up_steps,
     whole_steps,
 )
@@ -145,12 +144,11 @@ def estimate_steps(
     -------
     Estimate
     """
-    search = _Search(image.cpu(), camera, focal_length_known=focal_length_known)
-    rolls = kernels and search.rolls
-    ends = _ROLLING_ENDS if rolls else _ENDS
+    search = _Search(image.cpu(), camera, focal_length_known=focal_length_known, kernels=kernels)
+    ends = _ROLLING_ENDS if search.rolls else _ENDS
     first, found, judged, followed, seen, rolled, fitted = ends
     motions: _Motions = []
-    if kernels and not rolls:
+    if kernels and not search.rolls:
         motions += yield from within(search.kernel_steps(), 0, first)
         motions += yield from within(search.long_steps(motions), first, found)
     if network is not None:
@@ -176,6 +174,8 @@ class _Search:
     camera : Camera
     focal_length_known : bool
         Whether a longer lens may not take its place.
+    kernels : bool
+        Whether blur kernels are estimated.
 
     Attributes
     ----------
@@ -189,13 +189,15 @@ class _Search:
         What there is before the fits.
     """
 
-    def __init__(self, image: Tensor, camera: Camera, *, focal_length_known: bool) -> None:
+    def __init__(
+        self, image: Tensor, camera: Camera, *, focal_length_known: bool, kernels: bool
+    ) -> None:
         self._image, self._camera, self._noise = image, camera, noise_level(image)
         self.view = self.seen = self._small(FINE_PIXELS)
         self.rolls = False
         if focal_length_known and self.view.varies:
             self.seen = self._exact_view
-            self.rolls = begins_in_half(self.seen)
+            self.rolls = kernels and begins_in_half(self.seen)
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
 
@@ -278,37 +280,42 @@ class _Search:
             self.view, self.seen = wide
 
     def roll_steps(self) -> Steps[None]:
-        """Add what the best kernels of the whole picture become if the camera rolls."""
+        """Add what is found if the camera rolls."""
+        view = self._exact_view
+        up = self.view.sides_by(view)
+        yield replace(_COMPARING, fraction=0.0)
+        if begins_in_half(view):
+            searching = coarse_to_fine_steps(view)
+        else:
+            searching = from_kernels_steps(view, self._best_kernels(1 / up))
+        ends, end = yield from within(searching, 0, 0.85)
+        motions = [(h.start, up * h.curve) for h in ends]
+        judged = yield from within(self._judged_steps(motions, likelihood_steps), 0.85, 0.87)
+        self.found += [replace(h, exact=e.exact) for h, e in zip(judged, ends, strict=True)]
+        if up > 1:
+            self.found += yield from within(self._finer_steps(end.resized(up)), 0.87, 1)
+
+    def _best_kernels(self, factor: float) -> list[Rolling]:
+        """Kernels of the starts that are best so far, resized, without roll."""
         best: dict[int, Hypothesis] = {}
         for h in sorted(self.found, key=lambda h: -h.standing(self.found)):
             if h.start < len(self._kernels):
                 best.setdefault(h.start, h)
-        view = self._exact_view
-        up = self.view.sides_by(view)
-        firsts = [
-            Rolling(h.start, resized(self._kernels[h.start], 1 / up), torch.zeros(2))
-            for h in list(best.values())[:_ROLLED]
+        return [
+            Rolling(start, resized(self._kernels[start], factor), torch.zeros(2))
+            for start in list(best)[:_ROLLED]
         ]
-        yield replace(_COMPARING, fraction=0.0)
-        large = begins_in_half(view)
-        searching = coarse_to_fine_steps(view) if large else from_kernels_steps(view, firsts)
-        ends, end = yield from within(searching, 0, 0.85)
-        motions = [(h.start, up * h.curve) for h in ends]
-        exact = [h.exact for h in ends]
-        finer: _Motions = []
-        if up > 1:
-            finest = end.resized(up)
-            polishing = rolled_kernel(self.view, finest.kernel, end.slope, end.start, coarse=False)
-            message = "Estimating the blur kernel of a rolling camera"
-            kernel = yield from announced(polishing, "estimate", 0.85, 0.9, message)
-            finest = replace(finest, kernel=kernel)
-            finer.append((end.number, (yield from within(finest.curve_steps(), 0.9, 0.92))))
-            finer.append((end.number, with_roll(read(kernel), end.slope)))
-        judging = self._judged_steps([*motions, *finer], likelihood_steps)
-        judged = yield from within(judging, 0.92, 0.95)
-        found = [replace(h, exact=e) for h, e in zip(judged, exact, strict=False)]
-        found += yield from within(self._exactly_steps(judged[len(found) :]), 0.95, 1)
-        self.found += found
+
+    def _finer_steps(self, found: Rolling) -> Steps[list[Hypothesis]]:
+        """What a kernel that was found in a reduced picture becomes, judged exactly."""
+        polishing = rolled_kernel(self.view, found.kernel, found.slope, found.start, coarse=False)
+        message = "Estimating the blur kernel of a rolling camera"
+        kernel = yield from announced(polishing, "estimate", 0, 0.4, message)
+        finer = replace(found, kernel=kernel)
+        curves = yield from within(finer.curves_steps(), 0.4, 0.6)
+        motions = [(found.number, curve) for curve in curves]
+        judged = yield from within(self._judged_steps(motions, likelihood_steps), 0.6, 0.7)
+        return (yield from within(self._exactly_steps(judged), 0.7, 1))
 
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""

@@ -83,6 +83,11 @@ class Rolling:
         curve = yield from curve_steps(self.kernel, quick=quick)
         return with_roll(curve, self.slope)
 
+    def curves_steps(self) -> Steps[list[Tensor]]:
+        """Its curve, and what the network takes its kernel for beside it."""
+        curve = yield from self.curve_steps()
+        return [curve, with_roll(read(self.kernel), self.slope)]
+
 
 Judge = Callable[[View, int, Tensor], Steps[Hypothesis]]
 
@@ -294,15 +299,13 @@ def _with_slope_steps(view: View, number: int, slope: Tensor) -> Steps[_Ends]:
 
 
 def _end_steps(view: View, way: Way) -> Steps[_Ends]:
-    """The end of a way that was begun, judged by the full picture, and in px of that.
-
-    At full resolution, what the network takes its kernel for beside it.
-    """
+    """The end of a way that was begun, judged by the full picture, and in px of that."""
     yield from within(way.go_on_steps(), 0, 0.8)
     end, up = way.best, view.sides_by(way.view)
-    curves = [(yield from within(end.curve_steps(), 0.8, 0.9))]
     if way.view is view:
-        curves.append(with_roll(read(end.kernel), end.slope))
+        curves = yield from within(end.curves_steps(), 0.8, 0.9)
+    else:
+        curves = [(yield from within(end.curve_steps(), 0.8, 0.9))]
     judging = side_by_side([exactly(view, end.number, up * curve) for curve in curves])
     judged = yield from within(judging, 0.9, 1)
     return [(hypothesis, end.resized(up)) for hypothesis in judged]
