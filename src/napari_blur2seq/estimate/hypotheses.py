@@ -109,6 +109,13 @@ class Hypothesis:
         return exact_score(self.verdict, self.exact) - rough
 
     @property
+    def score_among_lenses(self) -> float:
+        """The same for hypotheses of several lenses, judged exactly or hopeless."""
+        if self.exact is None:
+            return -math.inf
+        return self.exact.score - _ROUGHNESS_BESIDE * mean_order(self.curve)
+
+    @property
     def is_judged(self) -> bool:
         """Whether more is known of it than how likely it makes the power spectrum."""
         return self.exact is not None or not math.isnan(self.verdict.gain)
@@ -239,9 +246,11 @@ def judged_steps(
     return Hypothesis(start, curve, motion, verdict)
 
 
-def exactly_steps(small: View, hypothesis: Hypothesis) -> Steps[Hypothesis]:
+def exactly_steps(
+    small: View, hypothesis: Hypothesis, *, among_lenses: bool = False
+) -> Steps[Hypothesis]:
     """The same hypothesis, judged exactly in a view of `EXACT_PIXELS`."""
     if hypothesis.exact is not None or math.isinf(hypothesis.verdict.score):
         return hypothesis
-    exact = yield from exact_verdict_steps(small, hypothesis.motion)
-    return replace(hypothesis, exact=exact)
+    judging = exact_verdict_steps(small, hypothesis.motion, among_lenses=among_lenses)
+    return replace(hypothesis, exact=(yield from judging))

@@ -1,12 +1,13 @@
 """Trajectory from one picture: kernels, curves, regions, choice.
 
-1. Kernels of the whole picture, coarse to fine, from several starts (`uniform`), and the smooth,
-   ordered curve of each (`kernel_curve`). If one of them is long, the same in half the size, where
-   it is short; the best of these are drawn and improved at full resolution. Beside them or in
-   their place, what a network reads from the picture itself (`picture_network`).
-2. Rotations, roll included: one kernel whose plane is sheared from region to region (`rolled`),
-   from coarse to fine and from nothing, or, in a small picture, from the kernels of two starts
-   (`roll_search`). Where the lens is known to be wide, a large picture has nothing but these.
+1. Rotations, roll included, where the lens is wide: one kernel whose plane is sheared from region
+   to region (`rolled`), from coarse to fine (`roll_search`). Whether it is, the picture tells where
+   nothing is known (`lens`).
+2. Where it is not, kernels of the whole picture, coarse to fine, from several starts (`uniform`),
+   and the smooth, ordered curve of each (`kernel_curve`). If one of them is long, the same in half
+   the size, where it is short; the best of these are drawn and improved at full resolution. In a
+   small picture, they come first, and the search for roll begins with the best two. Beside them or
+   in their place, what a network reads from the picture itself (`picture_network`).
 3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).
@@ -17,7 +18,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from .hypotheses import (
     is_clear,
     judged_steps,
 )
+from .lens import wide_search_steps
 from .picture_network import PictureNetwork, picture_curves
 from .regions import gather
 from .roll_search import Rolling, begins_in_half, coarse_to_fine_steps, from_kernels_steps
@@ -52,9 +53,10 @@ from .whole_kernels import (
     LONG_STARTS,
     STARTS,
     WHOLE_STARTS,
+    curves_steps,
     half_steps,
+    kernel_steps,
     up_steps,
-    whole_steps,
 )
 
 # Px: where no motion that is found is longer, there is none.
@@ -82,10 +84,11 @@ _REGION_ROUNDS = 3
 # as alike as it was taken for when the kernels were found.
 _WIDER = 0.3
 _EDGE_WEIGHT = 2e-3
-# Shares of all work at which the parts of the estimate end, as measured; with and without a lens
-# that may turn out to be long.
+# Shares of all work at which the parts of the estimate end, as measured: the search through a wide
+# lens, where the lens is known and where it is not, and the shares of what is left then.
+_WIDE_END = {True: 0.82, False: 0.5}
 _ENDS = (0.24, 0.28, 0.36, 0.38, 0.42, 0.72, 0.95)
-_ROLLING_ENDS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.82, 0.97)
+_ROLLING_ENDS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.83)
 _COMPARING = Progress("estimate", 1.0, "Comparing trajectories")
 
 # Curves and the numbers of the starts that found them.
@@ -144,8 +147,12 @@ def estimate_steps(
     -------
     Estimate
     """
-    search = _Search(image.cpu(), camera, focal_length_known=focal_length_known, kernels=kernels)
-    ends = _ROLLING_ENDS if search.rolls else _ENDS
+    search = _Search(image.cpu(), camera, lens_known=focal_length_known)
+    begun = 0.0
+    if kernels and search.may_be_wide:
+        begun = _WIDE_END[focal_length_known]
+        yield from within(search.wide_steps(), 0, begun)
+    ends = (begun + (1 - begun) * end for end in (_ROLLING_ENDS if search.rolls else _ENDS))
     first, found, judged, followed, seen, rolled, fitted = ends
     motions: _Motions = []
     if kernels and not search.rolls:
@@ -156,9 +163,9 @@ def estimate_steps(
     if motions:
         yield from within(search.first_steps(motions), found, judged)
         yield from within(search.follow_steps(), judged, followed)
-        if not focal_length_known:
+        if not search.lens_known:
             yield from within(search.lens_steps(), followed, seen)
-    if kernels and search.view.varies:
+    if kernels and search.view.varies and not search.rolls:
         yield from within(search.roll_steps(), seen, rolled)
     likely, finer = yield from within(search.fit_steps(), rolled, fitted)
     return (yield from within(search.choice_steps(likely, finer), fitted, 1))
@@ -172,10 +179,8 @@ class _Search:
     image : Tensor
         Shape (C, H, W).
     camera : Camera
-    focal_length_known : bool
+    lens_known : bool
         Whether a longer lens may not take its place.
-    kernels : bool
-        Whether blur kernels are estimated.
 
     Attributes
     ----------
@@ -183,23 +188,29 @@ class _Search:
         What motions are fitted to.
     seen : View
         What they are judged by.
+    lens_known : bool
+        Whether it is the camera's lens that they are seen through; becomes true when it is chosen.
     rolls : bool
-        Whether all motions that there are come from the search for roll.
+        Whether all motions of kernels come from the search for roll.
     found : list of Hypothesis
         What there is before the fits.
     """
 
-    def __init__(
-        self, image: Tensor, camera: Camera, *, focal_length_known: bool, kernels: bool
-    ) -> None:
+    def __init__(self, image: Tensor, camera: Camera, *, lens_known: bool) -> None:
         self._image, self._camera, self._noise = image, camera, noise_level(image)
         self.view = self.seen = self._small(FINE_PIXELS)
-        self.rolls = False
-        if focal_length_known and self.view.varies:
+        # What is restored to judge exactly.
+        self._exact_view = self._small(EXACT_PIXELS)
+        if lens_known and self.view.varies:
             self.seen = self._exact_view
-            self.rolls = kernels and begins_in_half(self.seen)
+        self.lens_known, self.rolls = lens_known, False
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
+
+    @property
+    def may_be_wide(self) -> bool:
+        """Whether the search for roll comes before everything else."""
+        return self.view.varies and begins_in_half(self._exact_view)
 
     def _small(self, pixels: int) -> View:
         return View.of(self._image, self._camera, pixels, self._noise)
@@ -211,21 +222,38 @@ class _Search:
         judging = side_by_side(works)
         return (yield from within(judging, 0, 1, "estimate", "Judging trajectories"))
 
-    @cached_property
-    def _exact_view(self) -> View:
-        """What is restored to judge exactly; not asked for before the lens is chosen."""
-        return self._small(EXACT_PIXELS)
-
     def _exactly_steps(self, hypotheses: list[Hypothesis]) -> Steps[list[Hypothesis]]:
         works = [exactly_steps(self._exact_view, h) for h in hypotheses]
         return (yield from side_by_side(works))
 
+    def wide_steps(self) -> Steps[None]:
+        """Search for roll, and choose the lens if it is not known."""
+        view = self._exact_view
+        finding = side_by_side([kernel_steps(view, start) for start in WHOLE_STARTS])
+        kernels = yield from within(finding, 0, 0.15)
+        search = coarse_to_fine_steps if self.lens_known else wide_search_steps
+        found = yield from within(search(view, kernels), 0.15, 0.87)
+        if found is None:
+            self._take_longer_lens()
+            if view.grey.shape == self.view.grey.shape:
+                self._kernels = kernels
+        else:
+            self.rolls, self.seen, self.lens_known = True, view, True
+            yield from within(self._rolled_steps(*found), 0.87, 1)
+
+    def _take_longer_lens(self) -> None:
+        self._camera, self.lens_known = longer(self._camera), True
+        views = self.view, self.seen, self._exact_view
+        self.view, self.seen, self._exact_view = (view.with_longer_lens() for view in views)
+
     def kernel_steps(self) -> Steps[_Motions]:
         """What the kernels of the whole picture show."""
-        works = [whole_steps(self.view, start) for start in WHOLE_STARTS]
-        found = yield from side_by_side(works)
-        self._kernels = [kernel for kernel, _ in found]
-        return [(i, curve) for i, (_, curves) in enumerate(found) for curve in curves]
+        if not self._kernels:
+            finding = side_by_side([kernel_steps(self.view, start) for start in WHOLE_STARTS])
+            self._kernels = yield from within(finding, 0, 0.95)
+        following = side_by_side([curves_steps(kernel) for kernel in self._kernels])
+        found = yield from within(following, 0.95, 1)
+        return [(i, curve) for i, curves in enumerate(found) for curve in curves]
 
     def long_steps(self, motions: _Motions) -> Steps[_Motions]:
         """What kernels of the picture in half its size show, if there are long motions."""
@@ -261,39 +289,38 @@ class _Search:
         """Judge the first motions; how long they are decides what all are judged by."""
         longest = max(dense(curve, self.view.camera).extent for _, curve in motions)
         pixels = self.view.grey.numel()
-        if longest > _LONG and pixels > EXACT_PIXELS:
+        if longest > _LONG and pixels > EXACT_PIXELS and not self.rolls:
             fewer = max(_LEAST_PIXELS, int(pixels * (_LONG / longest) ** 2))
             self.seen = self._small(min(fewer, self.seen.grey.numel()))
-        self.found = yield from self._judged_steps(motions)
+        self.found += yield from self._judged_steps(motions)
 
     def lens_steps(self) -> Steps[None]:
         """Take a longer lens if it explains the picture about as well."""
         best = max(self.found, key=lambda h: h.verdict.score)
-        wide = self.view, self.seen
-        self.view, self.seen = (view.with_longer_lens() for view in wide)
-        (through,) = yield from within(self._judged_steps([(best.start, best.curve)]), 0, 0.2)
+        seen, camera = self.seen.with_longer_lens(), longer(self.view.camera)
+        judging = judged_steps(seen, camera, best.start, best.curve)
+        through = yield from within(judging, 0, 0.2)
         if through.verdict.score_among_lenses > best.verdict.score_among_lenses - _WIDER:
-            self._camera = longer(self._camera)
+            self._take_longer_lens()
             again = [(h.start, h.curve) for h in self.found if h is not best]
             self.found = [through, *(yield from within(self._judged_steps(again), 0.2, 1))]
-        else:
-            self.view, self.seen = wide
 
     def roll_steps(self) -> Steps[None]:
-        """Add what is found if the camera rolls."""
+        """Add what is found if the camera rolls, beginning with kernels of a small picture."""
         view = self._exact_view
-        up = self.view.sides_by(view)
         yield replace(_COMPARING, fraction=0.0)
-        if begins_in_half(view):
-            searching = coarse_to_fine_steps(view)
-        else:
-            searching = from_kernels_steps(view, self._best_kernels(1 / up))
-        ends, end = yield from within(searching, 0, 0.85)
+        firsts = self._best_kernels(view.sides_by(self.view))
+        found = yield from within(from_kernels_steps(view, firsts), 0, 0.85)
+        yield from within(self._rolled_steps(*found), 0.85, 1)
+
+    def _rolled_steps(self, ends: list[Hypothesis], end: Rolling) -> Steps[None]:
+        """Add what a search for roll in the picture that is judged exactly has found."""
+        up = self.view.sides_by(self._exact_view)
         motions = [(h.start, up * h.curve) for h in ends]
-        judged = yield from within(self._judged_steps(motions, likelihood_steps), 0.85, 0.87)
+        judged = yield from within(self._judged_steps(motions, likelihood_steps), 0, 0.1)
         self.found += [replace(h, exact=e.exact) for h, e in zip(judged, ends, strict=True)]
         if up > 1:
-            self.found += yield from within(self._finer_steps(end.resized(up)), 0.87, 1)
+            self.found += yield from within(self._finer_steps(end.resized(up)), 0.1, 1)
 
     def _best_kernels(self, factor: float) -> list[Rolling]:
         """Kernels of the starts that are best so far, resized, without roll."""

@@ -39,7 +39,7 @@ from .exact import EXACT_PIXELS, exact_score, exact_verdict_steps
 from .hypotheses import LEAST_GAIN
 from .judge import LIKELIHOOD_WEIGHT
 from .roll_search import LEAST_SIDE, improved_steps
-from .sample import TILE, Sample, verdict_steps
+from .sample import LENS_TILE, TILE, Sample, verdict_steps
 from .spectrum import FIRST_ROUNDS, LATER_ROUNDS, Spectrum
 from .view import FINE_PIXELS, View, longer
 
@@ -67,8 +67,6 @@ _CONFIRMED = 0.01
 # Factors of the focal length that are tried, and what one must gain, dB.
 _LENSES = (0.5, 2.0, 4.0)
 _CLEARLY = 0.5
-# Side in px of the tiles on which they are compared: within one the lens makes no difference.
-_LENS_TILE = 64
 # Steps from one preview to the next.
 _LOOK = 5
 
@@ -323,7 +321,7 @@ def _kernel_steps(found: _Found, budget: Budget) -> Steps[_Found]:
 
 def _judged_steps(found: _Found, *, among_lenses: bool = False) -> Steps[_Found]:
     message = "Judging the motion"
-    judging = verdict_steps(found.view, found.motion, _LENS_TILE if among_lenses else TILE)
+    judging = verdict_steps(found.view, found.motion, LENS_TILE if among_lenses else TILE)
     verdict = yield from within(judging, 0.0, 0.3, "refine", message)
     if among_lenses:
         return replace(found, score=verdict.score_among_lenses)

@@ -5,8 +5,8 @@ and its faint parts are seen. There the search begins with nothing, from several
 which goes its own way. The best of these ways are followed, and what they lead to is improved in
 finer pictures. Every way goes in steps along and across the path, by the scores of the motions in
 the picture that they are tried in, restored exactly (see `hypotheses`); its end is compared with
-others' by that in the full picture. With the roll that is found, kernels are sought in the full
-picture, too, from nothing: if they agree, it is sure.
+others' by that in the full picture. With the roll that is found, kernels that the full picture has
+shown without any are improved, too: if they agree, it is sure.
 
 A motion that is nearly right is improved in the same way, by several starts from its own kernel.
 """
@@ -28,7 +28,7 @@ from .rolled import resized, rolled_kernel, slope_of, with_roll
 from .sample import likelihood_steps
 from .uniform import Start
 from .view import View
-from .whole_kernels import HALF, STARTS, WHOLE_STARTS, curve_steps, kernel_steps, read
+from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
 
 Place = tuple[float, float]
 
@@ -108,13 +108,17 @@ def begins_in_half(view: View) -> bool:
     return HALF * min(view.grey.shape) >= LEAST_SIDE
 
 
-def coarse_to_fine_steps(view: View) -> Steps[tuple[list[Hypothesis], Rolling]]:
+def coarse_to_fine_steps(
+    view: View, kernels: Sequence[Tensor]
+) -> Steps[tuple[list[Hypothesis], Rolling]]:
     """Search in finer and finer pictures, of those that `begins_in_half` holds for.
 
     Parameters
     ----------
     view : View
         The full picture.
+    kernels : sequence of Tensor
+        Found in it by the first of `STARTS` from nothing, one each.
 
     Yields
     ------
@@ -139,7 +143,7 @@ def coarse_to_fine_steps(view: View) -> Steps[tuple[list[Hypothesis], Rolling]]:
     later = yield from within(_sorted_steps(works), 0.45, 0.65)
     _, best = later[0]
     works = [_nearby_steps(view, view, best)]
-    works += [_with_slope_steps(view, number, best.slope) for number in range(len(WHOLE_STARTS))]
+    works += [_with_slope_steps(view, Rolling(i, k, best.slope)) for i, k in enumerate(kernels)]
     last = yield from within(_sorted_steps(works), 0.65, 1)
     return [*(hypothesis for hypothesis, _ in (*ends, *later, *last)), *left], last[0][1]
 
@@ -215,9 +219,9 @@ class Way:
         """What has it."""
         return self._seen[self._place][1]
 
-    def begin_steps(self) -> Steps[None]:
+    def begin_steps(self, *, around: bool = False) -> Steps[None]:
         """The first trials: where nothing is nearly right, those around must be looked at, too."""
-        places = [(0.0, 0.0)] if self._near else [(0.0, 0.0), *_DIRECTIONS]
+        places = [(0.0, 0.0), *_DIRECTIONS] if around or not self._near else [(0.0, 0.0)]
         yield from self._try_steps(self._first.kernel, places)
 
     def go_on_steps(self) -> Steps[None]:
@@ -288,14 +292,13 @@ def _way_steps(view: View, way: Way) -> Steps[_Ends]:
     return (yield from within(_end_steps(view, way), 0.1, 1))
 
 
-def _with_slope_steps(view: View, number: int, slope: Tensor) -> Steps[_Ends]:
-    """What a start that begins with nothing in the full picture makes of a slope."""
-    first = yield from within(kernel_steps(view, STARTS[number]), 0, 0.4)
-    finding = rolled_kernel(view, first, slope, STARTS[number])
-    kernel = yield from announced(finding, "estimate", 0.4, 0.6, _MESSAGE)
-    rolling = Rolling(number, kernel, slope)
-    curve = yield from within(rolling.curve_steps(), 0.6, 0.7)
-    return [((yield from within(exactly(view, number, curve), 0.7, 1)), rolling)]
+def _with_slope_steps(view: View, first: Rolling) -> Steps[_Ends]:
+    """What becomes of a kernel of the full picture with a slope."""
+    finding = rolled_kernel(view, first.kernel, first.slope, first.start)
+    kernel = yield from announced(finding, "estimate", 0, 0.4, _MESSAGE)
+    rolling = replace(first, kernel=kernel)
+    curve = yield from within(rolling.curve_steps(), 0.4, 0.5)
+    return [((yield from within(exactly(view, first.number, curve), 0.5, 1)), rolling)]
 
 
 def _end_steps(view: View, way: Way) -> Steps[_Ends]:

@@ -41,6 +41,8 @@ from .spectrum import likelihood_parts
 from .view import View
 
 TILE = 160
+# Px: on these, lenses are compared, as within one the lens makes no difference.
+LENS_TILE = 64
 _MOST = 12
 _BATCH = 3
 _MESSAGE = "Judging a trajectory"

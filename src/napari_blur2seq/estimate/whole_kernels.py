@@ -46,10 +46,9 @@ def read(kernel: Tensor) -> Tensor:
     return network_curves([kernel])[0][0]
 
 
-def whole_steps(view: View, start: Start) -> Steps[tuple[Tensor, list[Tensor]]]:
-    """The kernel of the whole picture from one start, and its curves."""
-    kernel = yield from within(kernel_steps(view, start), 0, 0.95)
-    return kernel, [read(kernel), (yield from within(curve_steps(kernel), 0.95, 1))]
+def curves_steps(kernel: Tensor) -> Steps[list[Tensor]]:
+    """Its curve, and what the network takes it for beside it."""
+    return [read(kernel), (yield from curve_steps(kernel))]
 
 
 def half_steps(small: View, start: Start) -> Steps[tuple[Tensor, Tensor]]:
