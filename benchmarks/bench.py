@@ -211,8 +211,10 @@ def classical(
     return np.clip(np.stack(channels, -1), 0, 1).reshape(blurry.shape)
 
 
-def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
-    """Print PSNR, SSIM and path error of every method."""
+def quality(
+    data: Path, count: int | None, which: str = "gyroscope", *, lens_known: bool = True
+) -> None:
+    """Print PSNR, SSIM and path error of every method; `deblur` may be told of the lens or not."""
     from napari_blur2seq.models import registry
 
     priors = ["sparse"] + (["learned"] if registry.available("restoration") else [])
@@ -227,7 +229,7 @@ def quality(data: Path, count: int | None, which: str = "gyroscope") -> None:
                 blurry, trajectory, prior=prior
             )
         # Grey pictures are blurred alike all over, as by no lens that could be told.
-        focal_length = None if which == "grey" else trajectory.focal_length
+        focal_length = trajectory.focal_length if lens_known and which != "grey" else None
         first = b2s.deblur(blurry, focal_length=focal_length, refine=False)
         result = b2s.deblur(blurry, focal_length=focal_length)
         pictures["deblur without refinement"] = first.sharp
@@ -564,6 +566,9 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", choices=list(PAIRS), default="gyroscope")
     parser.add_argument("--images", type=int, help="only the first pictures")
     parser.add_argument(
+        "--lens-unknown", action="store_true", help="for --only quality: no focal length is given"
+    )
+    parser.add_argument(
         "--only",
         choices=[
             "quality",
@@ -585,7 +590,8 @@ if __name__ == "__main__":
         peak(*arguments.peak)
         sys.exit()
     if arguments.only in (None, "quality"):
-        quality(arguments.data, arguments.images, arguments.pairs)
+        lens_known = not arguments.lens_unknown
+        quality(arguments.data, arguments.images, arguments.pairs, lens_known=lens_known)
     if arguments.only in (None, "refinement"):
         refinement(arguments.data, arguments.images)
     if arguments.only == "tolerance":
