@@ -26,6 +26,7 @@ from napari_blur2seq.estimate.roll_search import (
 from napari_blur2seq.estimate.rolled import resized, rolled_kernel, slope_of, with_roll
 from napari_blur2seq.estimate.uniform import Start, uniform_kernel
 from napari_blur2seq.estimate.view import View
+from napari_blur2seq.estimate.whole_kernels import WHOLE_STARTS, kernel_steps
 from napari_blur2seq.metrics import path_error
 from napari_blur2seq.motion_blur import local_kernels
 from napari_blur2seq.progress import finish, run
@@ -126,6 +127,7 @@ def unchanged(monkeypatch):
 
 def searched(way):
     run(way.begin_steps())
+    run(way.look_around_steps())
     run(way.go_on_steps())
     return way.best
 
@@ -148,6 +150,9 @@ def test_the_search_goes_to_where_the_score_points(rolling, unchanged, monkeypat
     events = []
     way = Way(view, Rolling(2, kernel, slope), near=near, judge=judge)
     run(way.begin_steps())
+    assert len(scores) == 1
+    if not near:
+        run(way.look_around_steps())
     begun = len(scores)
     assert begun == (1 if near else 5)
     run(way.go_on_steps(), events.append)
@@ -183,11 +188,12 @@ def test_the_search_prefers_less_roll_among_equals(rolling, unchanged):
 
 
 def test_what_is_found_in_reduced_pictures_fits_the_full_one(monkeypatch):
-    """Three ways are begun with nothing in half the size; of the two best, more is made."""
+    """Three ways are begun with nothing in half the size; the two best are followed."""
     motion, view, kernel = shaken(16.0, 0.7 * SLOPE)
     monkeypatch.setattr(roll_search, "_BEGINNING", (1, 2, 4))
     monkeypatch.setattr(roll_search, "_MORE_TRIALS", 4)
-    found, best = run(coarse_to_fine_steps(view))
+    kernels = [run(kernel_steps(view, start)) for start in WHOLE_STARTS]
+    found, best = run(coarse_to_fine_steps(view, kernels))
     assert {h.start for h in found} == {0, 1, 2, 3, 4}
     assert best.kernel.sum() == pytest.approx(1, abs=1e-4)
     still = b2s.Trajectory.zero(motion.image_shape, 2, motion.focal_length)

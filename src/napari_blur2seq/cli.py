@@ -39,7 +39,8 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 FocalLength = Annotated[
     float | None,
     typer.Option(
-        help="Focal length in px; by default the file's EXIF tells, else the longer side is used."
+        help="Focal length in px; by default the file's EXIF tells it, or what is deblurred tells "
+        "whether the lens is wide; else the longer side is used."
     ),
 ]
 Linear = Annotated[

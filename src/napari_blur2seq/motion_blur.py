@@ -28,8 +28,10 @@ from .camera import inverse_homographies, rotation_matrices
 from .progress import Parts, finish
 from .trajectory import Trajectory
 
-# Pixels sampled at a time: large enough to hide the calls, small enough for the cache.
+# Pixels sampled at a time: large enough to hide the calls, small enough for the cache. Of small
+# pictures, several poses are: threads that run beside each other wait for each other at each call.
 _CHUNK_CPU = 1 << 18
+_SMALL_CPU = 1 << 17
 _CHUNK_GPU = 1 << 23
 # Samples between two pauses of `MotionBlur.parts`: a fraction of a second on one core.
 _PAUSE = 1 << 24
@@ -68,10 +70,13 @@ def _bands(
 ) -> Iterator[tuple[slice, slice]]:
     """Split (pose, row) space into blocks of `chunk` pixels; all poses of a band come in turn.
 
-    `grid_sample` on the CPU runs one thread per batch entry, so a block holds as many
+    `grid_sample` on the CPU runs one thread per batch entry, so a block holds at least as many
     poses as there are threads.
     """
-    poses = min(count, torch.get_num_threads() if device.type == "cpu" else 8)
+    most = 8
+    if device.type == "cpu":
+        most = max(torch.get_num_threads(), _SMALL_CPU // (height * width))
+    poses = min(count, most)
     rows = max(1, min(height, chunk // (poses * width)))
     for top in range(0, height, rows):
         for first in range(0, count, poses):

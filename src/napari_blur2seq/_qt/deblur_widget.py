@@ -112,10 +112,10 @@ class DeblurWidget(WorkDock):
         self.camera_choice = Choice()
         self.camera_choice.addItems(["camera", "camera, px", "camera, mm", "microscope"])
         self.camera_choice.setToolTip(
-            "A camera that rotated: its focal length is taken as the longer side of the picture, "
-            "which is right for a moderate wide angle, or given in px (best for cropped pictures) "
-            "or in mm, as the 35 mm equivalent. Or a microscope whose stage shook: shifts and "
-            "rotation in the plane."
+            "A camera that rotated: the picture tells whether its lens is a wide one, as long as "
+            "the longer side, or a long one; or the focal length is given in px (best for cropped "
+            "pictures) or in mm, as the 35 mm equivalent. Or a microscope whose stage shook: "
+            "shifts and rotation in the plane."
         )
         self.focal_length = number(
             1,

@@ -63,8 +63,9 @@ def wide_search_steps(
     if best.motion.extent > _LONG:
         return None
     ways = [Way(lens, plain[best.start], near=True, judge=among_lenses) for lens in (view, long)]
-    trying = side_by_side([ways[0].begin_steps(around=True), ways[1].begin_steps()])
-    yield from within(trying, 0.1, 0.2, message=_MESSAGE)
+    beginning = side_by_side([way.begin_steps() for way in ways])
+    yield from within(beginning, 0.1, 0.13, message=_MESSAGE)
+    yield from within(ways[0].look_around_steps(), 0.13, 0.2, message=_MESSAGE)
     if ways[0].score < ways[1].score + _LEAST:
         return None
     ends, end = yield from within(coarse_to_fine_steps(view, kernels), 0.2, 0.98)
