@@ -66,9 +66,8 @@ _LOOK_AGAIN = 24
 _LEAST_HALF = 200
 # So many of them are followed up to full resolution.
 _FOLLOWED = 4
-# So many are fitted, fewer where what is found was searched for among many already; then, shorter
-# motions than so many px of the picture that is judged exactly only become worse.
-_FITTED, _FITTED_ROLLED, _FIT_ROLLED = 3, 2, 24
+# So many are fitted, fewer where what is found was searched for among many already.
+_FITTED = {False: 3, True: 2}
 # Kernels of so many starts are begun with if the camera rolls and the picture is small.
 _ROLLED = 2
 # Of the best hypotheses, so many are judged by the exact blur.
@@ -356,11 +355,7 @@ class _Search:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
             likely += [h for h in self.found if h.exact is not None]
             likely.sort(key=lambda h: -h.standing([]))
-        chosen = likely[:_FITTED]
-        if self.rolls:
-            least = _FIT_ROLLED * self.view.sides_by(self._exact_view)
-            chosen = [h for h in likely[:_FITTED_ROLLED] if h.motion.extent > least]
-        works = [_fitted_steps(self.view, self.seen, h) for h in chosen]
+        works = [_fitted_steps(self.view, self.seen, h) for h in likely[: _FITTED[self.rolls]]]
         fitted = yield from within(side_by_side(works), 0.3, 1)
         return likely, fitted
 
