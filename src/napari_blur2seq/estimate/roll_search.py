@@ -28,7 +28,7 @@ from .rolled import resized, rolled_kernel, slope_of, with_roll
 from .sample import likelihood_steps
 from .uniform import Start
 from .view import View
-from .whole_kernels import HALF, STARTS, curve_steps, kernel_steps, read
+from .whole_kernels import HALF, STARTS, curve_steps, curves_steps, kernel_steps
 
 Place = tuple[float, float]
 
@@ -86,8 +86,8 @@ class Rolling:
 
     def curves_steps(self) -> Steps[list[Tensor]]:
         """Its curve, and what the network takes its kernel for beside it."""
-        curve = yield from self.curve_steps()
-        return [curve, with_roll(read(self.kernel), self.slope)]
+        seen, curve = yield from curves_steps(self.kernel)
+        return [with_roll(curve, self.slope), with_roll(seen, self.slope)]
 
 
 Judge = Callable[[View, int, Tensor], Steps[Hypothesis]]

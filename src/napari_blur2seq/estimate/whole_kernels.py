@@ -47,7 +47,7 @@ def read(kernel: Tensor) -> Tensor:
 
 
 def curves_steps(kernel: Tensor) -> Steps[list[Tensor]]:
-    """Its curve, and what the network takes it for beside it."""
+    """What the network takes a kernel for, and its curve."""
     return [read(kernel), (yield from curve_steps(kernel))]
 
 
