@@ -18,6 +18,7 @@ Lissajous figures along its axes; the lowest end counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,35 +45,39 @@ _DRAWN, _DRAWN_WIDTH = 400, 0.8
 _FIGURES = [(1, 2), (1, 3), (2, 1), (2, 3)]
 
 
-@torch.no_grad()
 def kernel_curve(kernel: Tensor, *, quick: bool = False) -> Parts[Tensor]:
-    """The curve (without roll) of one kernel, with pauses.
+    """The curve of one kernel; see `kernel_curves`."""
+    (curve,) = yield from kernel_curves([kernel], quick=quick)
+    return curve
+
+
+@torch.no_grad()
+def kernel_curves(kernels: Sequence[Tensor], *, quick: bool = False) -> Parts[list[Tensor]]:
+    """The curves (without roll) of kernels, all at once, with pauses.
 
     Parameters
     ----------
-    kernel : Tensor
+    kernels : sequence of Tensor
         Odd sides, non-negative, shape (s, s).
     quick : bool
-        Whether fewer steps from what the network takes it for will do, in a quarter of the time.
+        Whether fewer steps from what the network takes them for will do, in a quarter of the time.
 
     Returns
     -------
-    Tensor
+    list of Tensor
         Cosine coefficients of pitch, yaw and roll in px, shape (16, 3).
     """
-    kernel = F.pad(kernel / kernel.sum(), (_MARGIN,) * 4)
-    middle, spread = _moments(kernel)
-    curves = _paths(list(network_curves([kernel])[0]))
-    if not quick:
-        curves = torch.cat([_figures(spread), curves, _paths([trace_kernel(kernel)])])
-    first = torch.cat([middle.expand(len(curves), 1, 2), curves], 1)
-    starts = torch.cat([first, first.new_zeros(len(first), 1, 2)], 1)
-    fit = CurveFit(_smoothed(kernel))
+    margin = max(len(kernel) for kernel in kernels) // 2 + _MARGIN
+    kernels = [F.pad(k / k.sum(), (margin - len(k) // 2,) * 4) for k in kernels]
+    starts = torch.stack([_starts(kernel, quick) for kernel in kernels])
+    count, each = starts.shape[:2]
+    fit = CurveFit(torch.stack([_smoothed(kernel) for kernel in kernels]).repeat_interleave(each, 0))
     steps = _QUICK_STEPS if quick else _STEPS
-    values = yield from descend(fit.gradients, starts, steps=steps, rate=_RATE)
-    x, y = values[fit.objective(values).argmin(), 1:-1].unbind(1)
+    values = yield from descend(fit.gradients, starts.flatten(0, 1), steps=steps, rate=_RATE)
+    best = fit.objective(values).reshape(count, each).argmin(1)
+    x, y = values.reshape(starts.shape)[torch.arange(count), best, 1:-1].unbind(2)
     # Yaw moves the picture along +x, pitch along -y.
-    return torch.stack([-y, x, torch.zeros_like(x)], 1)
+    return list(torch.stack([-y, x, torch.zeros_like(x)], 2))
 
 
 def drawn(curve: Tensor) -> Tensor:
@@ -81,6 +86,16 @@ def drawn(curve: Tensor) -> Tensor:
     side = 2 * math.ceil(float(path.abs().max()) + _MARGIN) + 1
     kernel = _Rendered(path[None], path.new_tensor([_DRAWN_WIDTH]), side).kernels[0]
     return kernel / kernel.sum()
+
+
+def _starts(kernel: Tensor, quick: bool) -> Tensor:
+    """Values, as for `CurveFit`, to begin with; shape (S, K + 2, 2)."""
+    middle, spread = _moments(kernel)
+    curves = _paths(list(network_curves([kernel])[0]))
+    if not quick:
+        curves = torch.cat([_figures(spread), curves, _paths([trace_kernel(kernel)])])
+    first = torch.cat([middle.expand(len(curves), 1, 2), curves], 1)
+    return torch.cat([first, first.new_zeros(len(first), 1, 2)], 1)
 
 
 def _paths(curves: list[Tensor]) -> Tensor:
@@ -114,21 +129,23 @@ def _figures(spread: Tensor) -> Tensor:
 
 
 class CurveFit:
-    """The objective of curves, and its gradient, which autograd takes longer for.
+    """The objective of S curves, and its gradient, which autograd takes longer for.
+
+    Each has a kernel of its own, (S, side, side), or all have one, (side, side).
 
     Values (S, K + 2, 2) are the place of each curve's middle and its cosine coefficients, along x
     and y in px, and then its width twice: a logarithm by `_WIDTH_RATE`, of which the first counts.
     """
 
     def __init__(self, target: Tensor) -> None:
-        self._target, self._power = target, target.square().sum()
+        self._target, self._power = target, target.square().sum((-2, -1))
         basis = cosine_basis(_POSES, MOST_COEFFICIENTS)
         self._basis = torch.cat([torch.ones(_POSES, 1), basis], 1)
         self._squared_orders = torch.arange(MOST_COEFFICIENTS + 1.0).square()[:, None]
 
     def objective(self, values: Tensor) -> Tensor:
         """Numbers (S,)."""
-        rendered = _Rendered(self._points(values), self._widths(values), len(self._target))
+        rendered = _Rendered(self._points(values), self._widths(values), self._target.shape[-1])
         unexplained = (rendered.kernels - self._target).square().sum((1, 2)) / self._power
         power, rough = self._roughness(values)
         return unexplained + _SMOOTHNESS * rough / power
@@ -136,8 +153,8 @@ class CurveFit:
     def gradients(self, values: Tensor) -> Tensor:
         """The same shape as the values."""
         widths = self._widths(values)
-        rendered = _Rendered(self._points(values), widths, len(self._target))
-        to_kernels = (2 / self._power) * (rendered.kernels - self._target)
+        rendered = _Rendered(self._points(values), widths, self._target.shape[-1])
+        to_kernels = (2 / self._power[..., None, None]) * (rendered.kernels - self._target)
         to_points, to_widths = rendered.backward(to_kernels)
         inside = (widths > _WIDTHS[0]) & (widths < _WIDTHS[1])
         power, rough = (v[:, None, None] for v in self._roughness(values))

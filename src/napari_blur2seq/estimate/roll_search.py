@@ -28,7 +28,14 @@ from .rolled import resized, rolled_kernel, slope_of, with_roll
 from .sample import likelihood_steps
 from .uniform import Start
 from .view import View
-from .whole_kernels import HALF, STARTS, curve_steps, curves_steps, kernel_steps
+from .whole_kernels import (
+    HALF,
+    STARTS,
+    curve_steps,
+    curves_steps,
+    kernel_steps,
+    quick_curves_steps,
+)
 
 Place = tuple[float, float]
 
@@ -236,7 +243,8 @@ class Way:
             around = [(place[0] + step * x, place[1] + step * y) for x, y in _DIRECTIONS]
             new = [other for other in around if other not in self._seen][: _MORE_TRIALS - tried]
             begin, end = (n / _MORE_TRIALS for n in (tried, tried + len(new)))
-            yield from within(self._try_steps(self._seen[place][1].kernel, new), begin, end)
+            if new:
+                yield from within(self._try_steps(self._seen[place][1].kernel, new), begin, end)
             if self.score > self._score(place) + _BETTER:
                 place = self._place
             else:
@@ -250,18 +258,25 @@ class Way:
         return self._seen[place][0]
 
     def _try_steps(self, kernel: Tensor, places: list[Place]) -> Steps[None]:
-        trying = side_by_side([self._trial_steps(kernel, place) for place in places])
-        self._seen.update(zip(places, (yield from trying), strict=True))
+        finding = side_by_side([self._rolling_steps(kernel, place) for place in places])
+        rollings = yield from within(finding, 0, 0.5, message=_MESSAGE)
+        following = quick_curves_steps([rolling.kernel for rolling in rollings])
+        curves = yield from within(following, 0.5, 0.6)
+        works = [
+            self._judge(self.view, rolling.number, with_roll(curve, rolling.slope))
+            for rolling, curve in zip(rollings, curves, strict=True)
+        ]
+        judged = yield from within(side_by_side(works), 0.6, 1)
+        for place, hypothesis, rolling in zip(places, judged, rollings, strict=True):
+            self._seen[place] = hypothesis.score, rolling
 
-    def _trial_steps(self, kernel: Tensor, place: Place) -> Steps[tuple[float, Rolling]]:
+    def _rolling_steps(self, kernel: Tensor, place: Place) -> Steps[Rolling]:
+        """What is found with the slope of a place."""
         start, number = self._first.start, self._first.number
         slope = self._first.slope + place[0] * self._axes[0] + place[1] * self._axes[1]
         finding = rolled_kernel(self.view, kernel, slope, start, coarse=not self._near)
-        found = yield from announced(finding, "estimate", 0, 0.5, _MESSAGE)
-        rolling = Rolling(number, found, slope)
-        curve = yield from within(rolling.curve_steps(quick=True), 0.5, 0.6)
-        hypothesis = yield from within(self._judge(self.view, number, curve), 0.6, 1)
-        return hypothesis.score, rolling
+        found = yield from announced(finding, "estimate", 0, 1, _MESSAGE)
+        return Rolling(number, found, slope)
 
 
 # Hypotheses of a full picture, and what they are the curves of, in its px.

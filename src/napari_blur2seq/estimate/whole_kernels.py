@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..progress import Progress, Steps, announced, within
-from .kernel_curve import drawn, kernel_curve
+from .kernel_curve import drawn, kernel_curve, kernel_curves
 from .kernel_network import network_curves
 from .uniform import MAX_SIZE, Start, improved_kernel, uniform_kernel
 from .view import View
@@ -39,6 +39,12 @@ def curve_steps(kernel: Tensor, *, quick: bool = False) -> Steps[Tensor]:
     """See `kernel_curve`."""
     following = kernel_curve(kernel, quick=quick)
     return (yield from announced(following, "estimate", 0, 1, "Following the kernel"))
+
+
+def quick_curves_steps(kernels: Sequence[Tensor]) -> Steps[list[Tensor]]:
+    """See `kernel_curves`."""
+    following = kernel_curves(kernels, quick=True)
+    return (yield from announced(following, "estimate", 0, 1, "Following the kernels"))
 
 
 def read(kernel: Tensor) -> Tensor:

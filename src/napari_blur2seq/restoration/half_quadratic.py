@@ -34,7 +34,7 @@ from ..fourier import fast_size, power_spectrum, transfer_functions
 from ..motion_blur import MotionBlur, local_kernels
 from ..progress import Parts, Progress, Steps, announced
 from ..trajectory import Trajectory
-from .tiles import Tiling
+from .tiles import OVERLAPPING, Tiling
 
 if TYPE_CHECKING:
     from .photon_noise import PhotonNoise
@@ -49,6 +49,13 @@ LEAST_SIGMA = 1.5 / 255
 _PREVIEW_SIDE = 1024
 # Of photon noise in the dark: more than none, for all that is not noise.
 _LEAST_RELATIVE = 0.2
+# Inner parts of tiles by the px that points are displaced, the margin around the largest ones
+# likewise, and the least in px: of a long blur that is much the same everywhere, smaller tiles make
+# blotches in skies.
+_LEAST, _MOST, _MARGIN = 3, 8, 2.5
+_LEAST_SIZE, _LEAST_MARGIN = 96, 12
+# Tiles, and px of them, that are corrected at a time.
+_MOST_TILES, _TILE_PIXELS = 8, 1 << 20
 # Axes that are reversed for the denoiser, in turn.
 _FLIPS = ((), (-1,), (-2, -1), (-2,))
 
@@ -172,6 +179,16 @@ def reach_at_corners(trajectory: Trajectory) -> int:
     return math.ceil(reach)
 
 
+def even_distance(trajectory: Trajectory) -> float:
+    """Px between points of the picture whose paths differ by no more than one px."""
+    height, width = trajectory.image_shape
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    paths = trajectory.paths([*corners_of(trajectory.image_shape), middle])
+    change: float = np.linalg.norm(paths[:, :4] - paths[:, 4:], axis=-1).max()
+    # From the middle to a corner.
+    return math.hypot(height, width) / 2 / max(change, 1e-9)
+
+
 def extended_trajectory(trajectory: Trajectory, margin: int) -> Trajectory:
     """The same motion for the picture with `margin` px more on every side."""
     height, width = trajectory.image_shape
@@ -187,16 +204,19 @@ def extended_trajectory(trajectory: Trajectory, margin: int) -> Trajectory:
 class LocalInverse:
     """Tiles and their local kernels' spectra: corrections from residuals."""
 
-    def __init__(self, trajectory: Trajectory, device: torch.device | str, batch: int = 8) -> None:
+    def __init__(self, trajectory: Trajectory, device: torch.device | str) -> None:
         height, width = trajectory.image_shape
         reach = reach_at_corners(trajectory) + 1
-        size = fast_size(max(96, 6 * reach))
-        margin = min(max(12, reach + reach // 2), size // 3)
+        # The inverse of a kernel reaches far: tiles are as large as they may be with one kernel.
+        inner = min(max(OVERLAPPING * even_distance(trajectory), _LEAST * reach), _MOST * reach)
+        margin = round(min(_LEAST / 2 * reach + (inner - _LEAST * reach) / 3, _MARGIN * reach))
+        size = fast_size(max(_LEAST_SIZE, round(inner) + 2 * margin))
+        margin = max(_LEAST_MARGIN, margin)
         if size - 2 * margin > max(height, width):
             size = fast_size(max(height, width) + 2 * margin)
         self.tiling = Tiling((height, width), size, margin, device)
         kernels = torch.from_numpy(local_kernels(trajectory, self.tiling.centres)).to(device)
-        self._kernels, self._batch = kernels, batch
+        self._kernels, self._batch = kernels, max(1, min(_MOST_TILES, _TILE_PIXELS // size**2))
         # Every step needs them again.
         self._spectra: dict[int, Tensor] = {}
 

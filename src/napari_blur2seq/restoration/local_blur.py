@@ -11,9 +11,6 @@ about a pixel.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +18,9 @@ from ..fourier import fast_size, transfer_functions
 from ..motion_blur import local_kernels
 from ..progress import Parts
 from ..trajectory import Trajectory
-from .half_quadratic import corners_of, reach_at_corners
-from .tiles import Tiling
+from .half_quadratic import even_distance, reach_at_corners
+from .tiles import OVERLAPPING, Tiling
 
-# Px that the paths of neighbouring windows differ by, at most.
-_APART = 1.0
 _LEAST_INNER, _MOST_INNER = 24, 96
 _BATCH = 16
 
@@ -46,7 +41,8 @@ class LocalBlur:
         self, trajectory: Trajectory, device: torch.device | str, dtype: torch.dtype
     ) -> None:
         margin = reach_at_corners(trajectory) + 1
-        size = fast_size(_inner(trajectory) + 2 * margin)
+        inner = min(max(OVERLAPPING * even_distance(trajectory), _LEAST_INNER), _MOST_INNER)
+        size = fast_size(round(inner) + 2 * margin)
         self._tiling = Tiling(trajectory.image_shape, size, margin, device)
         kernels = torch.from_numpy(local_kernels(trajectory, self._tiling.centres))
         self._kernels = kernels.to(device, dtype)
@@ -63,14 +59,3 @@ class LocalBlur:
             tiling.add(result, torch.fft.irfft2(spectra, s=side), index)
             yield index.stop / len(tiling)
         return result[None]
-
-
-def _inner(trajectory: Trajectory) -> int:
-    """Side of the inner part of the tiles, which overlap by 0.4 of it."""
-    height, width = trajectory.image_shape
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    paths = trajectory.paths([*corners_of(trajectory.image_shape), middle])
-    change: float = np.linalg.norm(paths[:, :4] - paths[:, 4:], axis=-1).max()
-    # From the middle to a corner.
-    step = _APART * math.hypot(height, width) / 2 / max(change, 1e-9)
-    return round(min(max(1.4 * step, _LEAST_INNER), _MOST_INNER))

@@ -57,6 +57,10 @@ def filtered(
     return result
 
 
+# Sides of inner parts by their distance.
+OVERLAPPING = 1.4
+
+
 class Tiling:
     """Tiles of side `size` whose inner parts, `margin` px from their edge, cover the picture.
 
@@ -76,24 +80,21 @@ class Tiling:
     ) -> None:
         self.shape, self.size, self.margin = shape, size, margin
         inner = size - 2 * margin
-        step = max(1, int(inner / 1.4))
+        step = max(1, int(inner / OVERLAPPING))
         self.tops = [_starts(length, inner, step) for length in shape]
         # Cut with reflection where the picture is smaller than a tile or ends.
         ramp = torch.arange(inner, device=device, dtype=torch.float32)
         edge = torch.minimum(ramp + 1, inner - ramp) / max(1.0, inner - step)
         window = torch.sin(edge.clamp(max=1.0) * (math.pi / 2)).square()
-        self._window = window[:, None] * window[None, :]
+        # Of each tile, along each axis, so that all sum to one.
+        rows, columns = (_normalised(window, starts) for starts in self.tops)
+        self._rows = rows.repeat_interleave(len(columns), 0)[:, None, :, None]
+        self._columns = columns.repeat(len(rows), 1)[:, None, None, :]
         # Data near the edge of a tile is explained by what lies outside: fade it out.
         ramp = torch.arange(size, device=device, dtype=torch.float32)
         edge = (torch.minimum(ramp + 0.5, size - ramp - 0.5) / max(1.0, margin)).clamp(max=1.0)
         taper = torch.sin(edge * (math.pi / 2)).square()
         self.taper = taper[:, None] * taper[None, :]
-        total = torch.zeros(shape, device=device)
-        for y in self.tops[0]:
-            for x in self.tops[1]:
-                h, w = min(inner, shape[0] - y), min(inner, shape[1] - x)
-                total[y : y + h, x : x + w] += self._window[:h, :w]
-        self._total = total.clamp_min_(1e-6)
 
     def __len__(self) -> int:
         return len(self.tops[0]) * len(self.tops[1])
@@ -125,12 +126,20 @@ class Tiling:
 
     def add(self, result: Tensor, tiles: Tensor, index: slice) -> None:
         """Add the inner parts of tiles to a picture (C, H, W), weighted to sum to one."""
-        inner = self.size - 2 * self.margin
-        m = self.margin
-        for tile, (y, x) in zip(tiles, self.corners[index], strict=True):
-            h, w = min(inner, self.shape[0] - y), min(inner, self.shape[1] - x)
-            weight = self._window[:h, :w] / self._total[y : y + h, x : x + w]
-            result[:, y : y + h, x : x + w] += tile[:, m : m + h, m : m + w] * weight
+        m, last = self.margin, self.size - self.margin
+        inner = tiles[..., m:last, m:last] * self._rows[index] * self._columns[index]
+        for tile, (y, x) in zip(inner, self.corners[index], strict=True):
+            part = result[:, y : y + last - m, x : x + last - m]
+            part += tile[:, : part.shape[1], : part.shape[2]]
+
+
+def _normalised(window: Tensor, starts: Sequence[int]) -> Tensor:
+    """The window of each start, by the sum of all that are there; shape (N, inner)."""
+    inner = len(window)
+    total = window.new_zeros(starts[-1] + inner)
+    for start in starts:
+        total[start : start + inner] += window
+    return torch.stack([window / total[start : start + inner] for start in starts])
 
 
 def _starts(length: int, inner: int, step: int) -> list[int]:
