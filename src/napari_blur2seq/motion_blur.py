@@ -8,14 +8,14 @@ r"""The projective motion blur model (PMBM) as a linear operator.
 Samples are bilinear; outside the image they follow reflection about the border pixel.
 
 The sampling positions of pose :math:`j` are two ratios of three forms that are affine
-in :math:`x`, so they are made band by band while they are in the cache and never
-stored: 25 dense grids of a 12-megapixel picture would take 2.4 GB.
+in :math:`x`, so they are made band by band while they are in the cache and not
+stored (but for small pictures): 25 dense grids of a 12-megapixel picture would take 2.4 GB.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ from .trajectory import Trajectory
 _CHUNK_CPU = 1 << 18
 _SMALL_CPU = 1 << 17
 _CHUNK_GPU = 1 << 23
+# Samples whose positions are kept from one blur to the next: they are half of the work.
+_KEPT = 1 << 23
 # Samples between two pauses of `MotionBlur.parts`: a fraction of a second on one core.
 _PAUSE = 1 << 24
 
@@ -110,42 +112,50 @@ class _ProjectiveBlur(torch.autograd.Function):
         return *_backward(gradient, image, rows, to_image, to_rows, ctx.negated), None
 
 
-def _axes(image: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = image.shape[-2:]
-    y = torch.arange(height, dtype=image.dtype, device=image.device)
-    x = torch.arange(width, dtype=image.dtype, device=image.device)
+def _axes(like: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    y, x = (torch.arange(length, dtype=like.dtype, device=like.device) for length in shape)
     return y, x
+
+
+# Poses, rows, and the positions (P, h, w, 2) that they are sampled at.
+_Block = tuple[slice, slice, Tensor]
+
+
+def _blocks(rows: Tensor, shape: tuple[int, int], negated: bool = False) -> Iterator[_Block]:
+    height, width = shape
+    y, x = _axes(rows, shape)
+    chunk = _CHUNK_CPU if rows.device.type == "cpu" else _CHUNK_GPU
+    for poses, band in _bands(rows.shape[0], height, width, rows.device, chunk):
+        grid = _grid(rows[poses], y[band], x)
+        if negated:
+            grid = _mirrored(grid, y[band], x, height, width)
+        yield poses, band, grid
 
 
 def _forward(
     image: Tensor, rows: Tensor, negated: bool = False, weights: Tensor | None = None
 ) -> Tensor:
-    return finish(_forward_parts(image, rows, negated, weights))
+    shape = (image.shape[-2], image.shape[-1])
+    return finish(_forward_parts(image, _blocks(rows, shape, negated), len(rows), weights))
 
 
 def _forward_parts(
-    image: Tensor, rows: Tensor, negated: bool = False, weights: Tensor | None = None
+    image: Tensor, blocks: Iterable[_Block], count: int, weights: Tensor | None
 ) -> Parts[Tensor]:
-    height, width = image.shape[-2:]
-    y, x = _axes(image)
     result = torch.zeros_like(image)
-    chunk = _CHUNK_CPU if image.device.type == "cpu" else _CHUNK_GPU
     samples, pause = 0, _PAUSE
-    for poses, band in _bands(rows.shape[0], height, width, image.device, chunk):
-        grid = _grid(rows[poses], y[band], x)
-        if negated:
-            grid = _mirrored(grid, y[band], x, height, width)
+    for poses, band, grid in blocks:
         for b in range(image.shape[0]):
             sampled = _sample(image[b : b + 1], grid)
             if weights is None:
                 result[b, :, band] += sampled.sum(0)
             else:
                 result[b, :, band] += torch.tensordot(weights[poses], sampled, 1)
-        samples += grid.shape[0] * grid.shape[1] * width
+        samples += grid[..., 0].numel()
         if samples >= pause:
             pause += _PAUSE
-            yield samples / (rows.shape[0] * height * width)
-    return result if weights is not None else result.mul_(1.0 / rows.shape[0])
+            yield samples / (count * image[0, 0].numel())
+    return result if weights is not None else result.mul_(1.0 / count)
 
 
 def _backward(
@@ -158,7 +168,7 @@ def _backward(
     weights: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     height, width = image.shape[-2:]
-    y, x = _axes(image)
+    y, x = _axes(image, (height, width))
     if weights is None:
         weights = rows.new_full((rows.shape[0],), 1 / rows.shape[0])
     image_gradient = torch.zeros_like(image) if to_image else None
@@ -321,6 +331,7 @@ class MotionBlur:
             torch.tensor(trajectory.rotations), trajectory.focal_length, trajectory.principal_point
         )
         self._rows = _normalised(inverse, *trajectory.image_shape).to(dtype).to(device)
+        self._kept: list[_Block] = []
 
     def _check(self, image: Tensor) -> None:
         if image.ndim != 4 or tuple(image.shape[-2:]) != self.trajectory.image_shape:
@@ -337,7 +348,11 @@ class MotionBlur:
     def parts(self, image: Tensor) -> Parts[Tensor]:
         """``A u`` with a pause every few hundred milliseconds, to stop or to report."""
         self._check(image)
-        return _forward_parts(image, self._rows, weights=self._weights)
+        shape, count = self.trajectory.image_shape, len(self._rows)
+        blocks: Iterable[_Block] = self._kept or _blocks(self._rows, shape)
+        if not self._kept and count * shape[0] * shape[1] <= _KEPT:
+            blocks = self._kept = list(blocks)
+        return _forward_parts(image, blocks, count, self._weights)
 
     def adjoint(self, image: Tensor) -> Tensor:
         """``A^T v``, exact, reflection at the border included; shape (B, C, H, W)."""
