@@ -36,7 +36,7 @@ from .descent import descend, gradients
 POSES = 48
 MOST_COEFFICIENTS = 16
 _LEAST_TRACED, _MOST_TRACED = 128, 160
-_PATH_STARTS = 24
+_PATH_STARTS = 8
 
 
 def cosine_basis(count: int, order: int) -> Tensor:

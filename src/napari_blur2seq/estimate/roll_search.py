@@ -150,10 +150,12 @@ def coarse_to_fine_steps(
     works = [_nearby_steps(view, middle, rolling) for _, rolling in ends]
     later = yield from within(_sorted_steps(works), 0.45, 0.65)
     _, best = later[0]
-    works = [_nearby_steps(view, view, best)]
-    works += [_with_slope_steps(view, Rolling(i, k, best.slope)) for i, k in enumerate(kernels)]
-    last = yield from within(_sorted_steps(works), 0.65, 1)
-    return [*(hypothesis for hypothesis, _ in (*ends, *later, *last)), *left], last[0][1]
+    # By itself, so that its trials run beside each other.
+    last = yield from within(_nearby_steps(view, view, best), 0.65, 0.88)
+    works = [_with_slope_steps(view, Rolling(i, k, best.slope)) for i, k in enumerate(kernels)]
+    last += yield from within(_sorted_steps(works), 0.88, 1)
+    _, end = max(last, key=lambda reached: reached[0].score)
+    return [*(hypothesis for hypothesis, _ in (*ends, *later, *last)), *left], end
 
 
 def from_kernels_steps(
