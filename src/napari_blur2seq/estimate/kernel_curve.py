@@ -71,7 +71,8 @@ def kernel_curves(kernels: Sequence[Tensor], *, quick: bool = False) -> Parts[li
     kernels = [F.pad(k / k.sum(), (margin - len(k) // 2,) * 4) for k in kernels]
     starts = torch.stack([_starts(kernel, quick) for kernel in kernels])
     count, each = starts.shape[:2]
-    fit = CurveFit(torch.stack([_smoothed(kernel) for kernel in kernels]).repeat_interleave(each, 0))
+    targets = torch.stack([_smoothed(kernel) for kernel in kernels])
+    fit = CurveFit(targets.repeat_interleave(each, 0))
     steps = _QUICK_STEPS if quick else _STEPS
     values = yield from descend(fit.gradients, starts.flatten(0, 1), steps=steps, rate=_RATE)
     best = fit.objective(values).reshape(count, each).argmin(1)

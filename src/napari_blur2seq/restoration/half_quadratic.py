@@ -54,6 +54,9 @@ _LEAST_RELATIVE = 0.2
 # blotches in skies.
 _LEAST, _MOST, _MARGIN = 3, 8, 2.5
 _LEAST_SIZE, _LEAST_MARGIN = 96, 12
+# Of the data step, where a kernel has nothing to say: at frequencies that a motion with two stops
+# takes away, a weaker one makes large waves of what the ends of tiles cut off.
+_LEAST_RIDGE = 0.01
 # Tiles, and px of them, that are corrected at a time.
 _MOST_TILES, _TILE_PIXELS = 8, 1 << 20
 # Axes that are reversed for the denoiser, in turn.
@@ -316,7 +319,11 @@ def restore_steps(
         residual = one_sided((observed - reblurred[0]) * mask, saturated)
         u = z + (
             yield from announced(
-                inverse(residual, ridge), "restore", start + 0.2 * part, start + 0.5 * part, label
+                inverse(residual, max(ridge, _LEAST_RIDGE)),
+                "restore",
+                start + 0.2 * part,
+                start + 0.5 * part,
+                label,
             )
         )
         label = f"Restoring: denoising {k + 1} of {iterations}"
