@@ -18,7 +18,7 @@ from napari_blur2seq.estimate.curve import (
     trace_kernel,
 )
 from napari_blur2seq.estimate.hypotheses import dense, is_believed, is_clear
-from napari_blur2seq.estimate.kernel_curve import CurveFit, drawn, kernel_curve
+from napari_blur2seq.estimate.kernel_curve import CurveFit, drawn, kernel_curve, kernel_curves
 from napari_blur2seq.estimate.latent import strongest
 from napari_blur2seq.estimate.regions import gather
 from napari_blur2seq.estimate.sample import Sample, verdict_steps
@@ -87,7 +87,7 @@ def test_gradients_of_differences_and_of_shrinkage():
 @torch.enable_grad()
 def test_the_gradient_of_curves_is_that_of_their_objective():
     kernel = drawn(torch.tensor([[3.0, -2.0, 0.0], [1.0, 2.0, 0.0]]))
-    fit = CurveFit(kernel)
+    fit = CurveFit(torch.stack([kernel, kernel.T, kernel.flip(0)]))
     values = torch.randn(3, 18, 2, generator=torch.Generator().manual_seed(0))
     values[:, -1, 0] = torch.tensor([0.5, -9.0, 9.0])  # free, narrowest and widest
     free = values.clone().requires_grad_(True)
@@ -118,6 +118,14 @@ def followed(motion):
     fitted = to_trajectory(finish(kernel_curve(kernel)), motion.camera, 64)
     rest = b2s.Trajectory.zero(motion.image_shape, 64, motion.focal_length)
     return path_error(motion, fitted) / path_error(motion, rest)
+
+
+def test_curves_of_several_kernels_are_those_of_each():
+    kernels = [drawn(torch.tensor([[a, -2.0, 0.0], [1.0, 2.0, 0.0]])) for a in (3.0, -6.0)]
+    assert kernels[0].shape != kernels[1].shape
+    curves = finish(kernel_curves(kernels, quick=True))
+    for kernel, curve in zip(kernels, curves, strict=True):
+        assert torch.allclose(curve, finish(kernel_curve(kernel, quick=True)), atol=1e-3)
 
 
 def test_a_curve_follows_the_kernel_of_a_known_motion(shaken):

@@ -11,6 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_blur2seq import motion_blur
 from napari_blur2seq.motion_blur import MotionBlur, local_kernels, projective_blur
+from napari_blur2seq.progress import finish
 from napari_blur2seq.trajectory import Trajectory
 
 
@@ -48,6 +49,14 @@ def test_forward_is_the_formula(shape: tuple[int, int], size: float) -> None:
         assert np.isfinite(out).all()
     else:
         np.testing.assert_allclose(out, expected, atol=1e-10)
+
+
+def test_kept_positions_blur_alike() -> None:
+    """The second time, those of the first are taken, for other pictures, too."""
+    operator = MotionBlur(shaken((40, 50)))
+    for seed in (0, 1):
+        image = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(finish(operator.parts(image)), operator(image))
 
 
 def test_the_picture_moves_where_the_point_goes() -> None:

@@ -63,6 +63,18 @@ def test_learned_prior_is_better_in_noise(sharp, trajectory):
     assert psnr(learned, sharp) > psnr(sparse, sharp) + 0.5
 
 
+@pytest.mark.parametrize("prior", ["sparse", "learned"])
+def test_restore_where_the_camera_jumped(sharp, prior):
+    """Two stops take a frequency away: it must not come back as large waves."""
+    x = np.r_[np.linspace(0, 2, 12), np.linspace(22, 24, 12)]
+    rotations = np.stack([np.sin(x / 8), x, 0 * x], 1) / 2000
+    camera = b2s.Camera(2000.0, (SHAPE[1] / 2, SHAPE[0] / 2), SHAPE)
+    motion = b2s.Trajectory.from_camera(rotations, camera).centered()
+    blurry = b2s.blur(sharp, motion, noise=0.004)
+    restored = b2s.restore(blurry, motion, prior=prior)
+    assert psnr(restored, sharp) > psnr(blurry, sharp) + 9
+
+
 def test_borders_do_not_ring(sharp, trajectory, blurry):
     """The outermost pixels are not much worse than the rest."""
     restored = b2s.restore(blurry, trajectory).astype(float)

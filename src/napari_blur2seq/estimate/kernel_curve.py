@@ -130,32 +130,31 @@ def _figures(spread: Tensor) -> Tensor:
 
 
 class CurveFit:
-    """The objective of S curves, and its gradient, which autograd takes longer for.
-
-    Each has a kernel of its own, (S, side, side), or all have one, (side, side).
+    """The objective of curves, each of its own kernel of the targets (S, side, side), and its
+    gradient, which autograd takes longer for.
 
     Values (S, K + 2, 2) are the place of each curve's middle and its cosine coefficients, along x
     and y in px, and then its width twice: a logarithm by `_WIDTH_RATE`, of which the first counts.
     """
 
-    def __init__(self, target: Tensor) -> None:
-        self._target, self._power = target, target.square().sum((-2, -1))
+    def __init__(self, targets: Tensor) -> None:
+        self._targets, self._power = targets, targets.square().sum((1, 2))
         basis = cosine_basis(_POSES, MOST_COEFFICIENTS)
         self._basis = torch.cat([torch.ones(_POSES, 1), basis], 1)
         self._squared_orders = torch.arange(MOST_COEFFICIENTS + 1.0).square()[:, None]
 
     def objective(self, values: Tensor) -> Tensor:
         """Numbers (S,)."""
-        rendered = _Rendered(self._points(values), self._widths(values), self._target.shape[-1])
-        unexplained = (rendered.kernels - self._target).square().sum((1, 2)) / self._power
+        rendered = _Rendered(self._points(values), self._widths(values), self._targets.shape[-1])
+        unexplained = (rendered.kernels - self._targets).square().sum((1, 2)) / self._power
         power, rough = self._roughness(values)
         return unexplained + _SMOOTHNESS * rough / power
 
     def gradients(self, values: Tensor) -> Tensor:
         """The same shape as the values."""
         widths = self._widths(values)
-        rendered = _Rendered(self._points(values), widths, self._target.shape[-1])
-        to_kernels = (2 / self._power[..., None, None]) * (rendered.kernels - self._target)
+        rendered = _Rendered(self._points(values), widths, self._targets.shape[-1])
+        to_kernels = (2 / self._power[:, None, None]) * (rendered.kernels - self._targets)
         to_points, to_widths = rendered.backward(to_kernels)
         inside = (widths > _WIDTHS[0]) & (widths < _WIDTHS[1])
         power, rough = (v[:, None, None] for v in self._roughness(values))
