@@ -18,7 +18,7 @@ from torch import Tensor
 from ..parallel import side_by_side
 from ..progress import Steps, within
 from ..trajectory import Trajectory
-from .hypotheses import Hypothesis, exactly_steps, judged_steps
+from .hypotheses import LEAST_GAIN, Hypothesis, exactly_steps, judged_steps
 from .judge import Verdict
 from .roll_search import Rolling, Way, coarse_to_fine_steps
 from .sample import LENS_TILE, verdict_steps
@@ -70,6 +70,9 @@ def wide_search_steps(
         return None
     ends, end = yield from within(coarse_to_fine_steps(view, kernels), 0.2, 0.98)
     rolled = max(ends, key=lambda h: h.score_among_lenses)
+    # What would not be believed tells no lens.
+    if best.foretold.gain < LEAST_GAIN <= rolled.foretold.gain:
+        return ends, end
     wide = yield from within(_score_steps(view, rolled), 0.98, 0.99)
     return (ends, end) if wide > (yield from within(_score_steps(long, best), 0.99, 1)) else None
 

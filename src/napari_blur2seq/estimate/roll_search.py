@@ -328,7 +328,7 @@ def _way_steps(view: View, way: Way) -> Steps[_Ends]:
 
 def _with_slope_steps(view: View, first: Rolling) -> Steps[_Ends]:
     """What becomes of a kernel of the full picture with a slope."""
-    finding = rolled_kernel(view, first.kernel, first.slope, first.start, coarse=False)
+    finding = rolled_kernel(view, first.kernel, first.slope, first.start)
     kernel = yield from announced(finding, "estimate", 0, 0.4, _MESSAGE)
     rolling = replace(first, kernel=kernel)
     curve = yield from within(rolling.curve_steps(), 0.4, 0.5)
