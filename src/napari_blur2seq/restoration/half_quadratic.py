@@ -52,7 +52,7 @@ _LEAST_RELATIVE = 0.2
 # Inner parts of tiles by the px that points are displaced, the margin around the largest ones
 # likewise, and the least in px: of a long blur that is much the same everywhere, smaller tiles make
 # blotches in skies.
-_LEAST, _MOST, _MARGIN = 3, 8, 2.5
+_LEAST_INNER, _MOST_INNER, _MOST_MARGIN = 3, 8, 2.5
 _LEAST_SIZE, _LEAST_MARGIN = 96, 12
 # Of the data step, where a kernel has nothing to say: at frequencies that a motion with two stops
 # takes away, a weaker one makes large waves of what the ends of tiles cut off.
@@ -210,9 +210,11 @@ class LocalInverse:
         height, width = trajectory.image_shape
         reach = reach_at_corners(trajectory) + 1
         # The inverse of a kernel reaches far: tiles are as large as they may be with one kernel.
-        inner = min(max(OVERLAPPING * even_distance(trajectory), _LEAST * reach), _MOST * reach)
-        margin = round(min(_LEAST / 2 * reach + (inner - _LEAST * reach) / 3, _MARGIN * reach))
-        size = fast_size(max(_LEAST_SIZE, round(inner) + 2 * margin))
+        even = OVERLAPPING * even_distance(trajectory) / reach
+        inner = min(max(even, _LEAST_INNER), _MOST_INNER)
+        around = min(_LEAST_INNER / 2 + (inner - _LEAST_INNER) / 3, _MOST_MARGIN)
+        margin = round(around * reach)
+        size = fast_size(max(_LEAST_SIZE, round(inner * reach) + 2 * margin))
         margin = max(_LEAST_MARGIN, margin)
         if size - 2 * margin > max(height, width):
             size = fast_size(max(height, width) + 2 * margin)
