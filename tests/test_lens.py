@@ -86,6 +86,27 @@ def test_it_is_long_if_the_search_explains_no_more_than_a_kernel(wide, found):
     assert run(wide_search_steps(view, [kernel])) is None
 
 
+@pytest.mark.parametrize("place", ["below both", "between", "above both"])
+def test_what_would_not_be_believed_tells_no_lens(wide, found, monkeypatch, place):
+    """A better score through a long lens counts if the motion is believed, or the other is not."""
+    _, view, kernel, curve = wide
+    found.append(curve)
+    plain = Rolling(0, kernel, NONE)
+    unrolled = run(lens._plain_steps(view.with_longer_lens(), plain)).foretold.gain
+    rolled = run(among_lenses(view, 0, curve)).foretold.gain
+    assert unrolled < rolled
+    least = {"below both": unrolled - 1, "between": rolled, "above both": rolled + 1}[place]
+    monkeypatch.setattr(lens, "LEAST_GAIN", least)
+
+    def preferring_long(view, hypothesis):
+        yield from ()
+        return view.camera.focal_length
+
+    monkeypatch.setattr(lens, "_score_steps", preferring_long)
+    searched = run(wide_search_steps(view, [kernel]))
+    assert (searched is not None) == (place == "between")
+
+
 def test_no_roll_is_searched_for_where_every_small_one_explains_less(long, monkeypatch):
     _, view, kernel, _ = long
     monkeypatch.setattr(lens, "coarse_to_fine_steps", None)
