@@ -60,7 +60,7 @@ def psnr(restored, sharp):
 
 def both_ways(blurry, motion, prior):
     """Restored cautiously, with trust, and by what explains the picture."""
-    cautious, trusting = (one_way(blurry, motion, prior, trust) for trust in ("doubted", "trusted"))
+    cautious, trusting = (one_way(blurry, motion, prior, trust) for trust in ("doubted", "known"))
     return cautious, trusting, run(restore_estimated_steps(blurry, motion, prior))
 
 

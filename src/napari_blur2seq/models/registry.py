@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _Network = TypeVar("_Network", bound="nn.Module")
 # Of the denoiser's weights in a file of the restoration.
-_DENOISER = "trusted.denoiser."
+_DENOISER = "known.denoiser."
 
 
 class WeightsError(Blur2SeqError):

@@ -1,16 +1,17 @@
 r"""Restoration with a trajectory that is an estimate: trusted where it explains the picture.
 
-Whether the errors of an estimate may be neglected, no one knows beforehand. A prior that trusts
-the motion brings back more detail; one that is cautious takes away what a wrong motion leaves
-behind. The picture is restored both ways, :math:`u_t` and :math:`u_c`, and each is blurred again:
+Whether the errors of an estimate may be neglected, no one knows beforehand. A prior that takes the
+motion for the true one brings back more detail; one that is cautious takes away what a wrong motion
+leaves behind. The picture is restored both ways, :math:`u_t` and :math:`u_c`, and each is blurred again:
 the detail of a true motion explains the blurry picture :math:`v`, that of a wrong one contradicts
 it,
 
 .. math:: u = w\,u_t + (1 - w)\,u_c, \qquad
-          \log\frac{w}{1 - w} = \frac{2}{\tau} \left(e_c - e_t\right), \qquad
+          \log\frac{w}{1 - w} = \frac{2}{\tau} \left(e_c - e_t - b\right), \qquad
           e_i = \sqrt{g * (A u_i - v)^2} / \sigma ,
 
-where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be averaged out.
+where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be averaged out. Of a wrong
+motion, too, the prior that relies on it leaves a little less unexplained: :math:`b`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from .merged_poses import merged_blur
 from .photon_noise import PhotonNoise
 
 # Side of the cells whose squared residuals are averaged, px; spread of the Gaussian in cells;
-# and tau.
-_CELL, _SPREAD, _SOFTNESS = 16, 4.0, 0.05
+# tau and b.
+_CELL, _SPREAD, _SOFTNESS, _LESS = 16, 4.0, 0.1, 0.04
 _LEAST_SHARE = 1e-3
 # Px between poses: an estimate is not as fine.
 _MERGED = 0.5
@@ -91,8 +92,8 @@ def restore_estimated_steps(
     restored, left = [], []
     # Once is enough to show how a picture becomes sharp.
     ways: tuple[tuple[float, float, Trust, bool], ...] = (
-        (0.0, 0.35, "doubted", preview),
-        (0.4, 0.95, "trusted", False),
+        (0.0, 0.29, "doubted", preview),
+        (0.34, 0.95, "known", False),
     )
     for begin, end, trust, shown in ways:
         picture = yield from within(restoring(trust=trust, preview=shown), begin, end)
@@ -101,7 +102,7 @@ def restore_estimated_steps(
         restored.append(picture)
         left.append(_left(image, again[0], border) / max(level, LEAST_SIGMA))
     cautious, trusting = restored
-    share = torch.sigmoid(2 / _SOFTNESS * (left[0] - left[1]))
+    share = torch.sigmoid(2 / _SOFTNESS * (left[0] - left[1] - _LESS))
     size = image.shape[-2:]
     share = F.interpolate(share[None, None], size=size, mode="bilinear")[0]
     return torch.lerp(cautious, trusting, share)

@@ -39,8 +39,8 @@ from .tiles import OVERLAPPING, Tiling
 if TYPE_CHECKING:
     from .photon_noise import PhotonNoise
 
-# How far a trajectory is relied on: it is known, an estimate that is trusted, or one that is not.
-Trust = Literal["known", "trusted", "doubted"]
+# How far a trajectory is relied on: it is known, or an estimate that may be wrong.
+Trust = Literal["known", "doubted"]
 
 SATURATED = 0.985
 # Of the absolute values of a normal distribution, in standard deviations.
@@ -275,8 +275,8 @@ def restore_steps(
         Standard deviation of the noise; estimated when not given. Of photon noise, the denoiser is
         told how strong it is at each place; the data step takes its mean.
     trust : str
-        How far the trajectory is relied on: it is ``"known"``, or an estimate that is
-        ``"trusted"`` or ``"doubted"``; errors of a doubted one are taken for noise.
+        How far the trajectory is relied on: it is ``"known"``, or ``"doubted"``, so that its errors
+        are taken for noise.
     preview : bool
         Whether events carry the picture so far, reduced, shape (C, h, w).
     bounds : tuple of float

@@ -98,7 +98,6 @@ class SparseGradientPrior:
         smooth = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
         self.schedules: dict[Trust, Schedule] = {
             "known": exact,
-            "trusted": exact,
             "doubted": smooth,
         }
 

@@ -6,10 +6,9 @@ on the weight of the prior in the data step. In training, patches are small enou
 to be the same all over them, so that a data step is one Fourier transform there and back.
 (Zhang, Van Gool and Timofte, *Deep unfolding network for image super-resolution*, CVPR 2020.)
 
-A trajectory that is known, an estimate that is trusted, and one that is doubted have a denoiser and
-steps each: what the errors of an estimate leave behind has to be taken away, and looks too much
-like what a true motion brings back for one network to do both. The trusted one's is that which
-was trained alone, on noise: it relies on the motion, but not on its being true to the last detail.
+A trajectory that is known and one that is doubted have a denoiser and steps each: what the errors of
+an estimate leave behind has to be taken away, and looks too much like what a true motion brings back
+for one network to do both.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from .half_quadratic import SATURATED, Schedule, Trust, flipped, one_sided
 # step adds to the ringing, so there are fewer.
 START: dict[Trust, Schedule] = {
     "known": Schedule(iterations=8, first_sigma=0.1, strength=0.3),
-    "trusted": Schedule(iterations=6, first_sigma=0.1, strength=0.3),
     "doubted": Schedule(iterations=4, first_sigma=0.05, strength=0.3),
 }
 # Adam moves every number by about the learning rate, whatever its size: weights of the
@@ -94,24 +92,22 @@ class UnrolledRestoration(nn.Module):
 
     Parameters
     ----------
-    known, trusted, doubted : int
+    known, doubted : int
         Steps.
     """
 
     def __init__(
         self,
         known: int = START["known"].iterations,
-        trusted: int = START["trusted"].iterations,
         doubted: int = START["doubted"].iterations,
     ) -> None:
         super().__init__()
         self.known = Splitting(START["known"], known)
-        self.trusted = Splitting(START["trusted"], trusted)
         self.doubted = Splitting(START["doubted"], doubted)
 
     def parts(self) -> dict[Trust, Splitting]:
         """What serves a trajectory of each kind."""
-        return {"known": self.known, "trusted": self.trusted, "doubted": self.doubted}
+        return {"known": self.known, "doubted": self.doubted}
 
     def forward(
         self, blurry: Tensor, kernels: Tensor, sigma: Tensor, *, trust: Trust, margin: int

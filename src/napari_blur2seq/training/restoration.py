@@ -7,8 +7,7 @@ kernel that was spoilt as estimated ones are. What a network is to bear must be 
 becomes cautious where it sees what no method could mend. So the waves are small beside the
 motion, few pictures have a response, lights or JPEG, hardly any where the motion is known, and
 what is near the border of a patch does not count. The loss is that of decibels, as the patches
-hardest to restore would rule the mean of errors. What serves a trusted estimate is the denoiser as
-it was trained alone (`training.denoiser`).
+hardest to restore would rule the mean of errors.
 """
 
 from __future__ import annotations
