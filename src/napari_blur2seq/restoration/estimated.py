@@ -2,16 +2,16 @@ r"""Restoration with a trajectory that is an estimate: trusted where it explains
 
 Whether the errors of an estimate may be neglected, no one knows beforehand. A prior that takes the
 motion for the true one brings back more detail; one that is cautious takes away what a wrong motion
-leaves behind. The picture is restored both ways, :math:`u_t` and :math:`u_c`, and each is blurred again:
-the detail of a true motion explains the blurry picture :math:`v`, that of a wrong one contradicts
-it,
+leaves behind. The picture is restored both ways, :math:`u_t` and :math:`u_c`, and each is blurred
+again: the detail of a true motion explains the blurry picture :math:`v`, that of a wrong one
+contradicts it,
 
 .. math:: u = w\,u_t + (1 - w)\,u_c, \qquad
           \log\frac{w}{1 - w} = \frac{2}{\tau} \left(e_c - e_t - b\right), \qquad
           e_i = \sqrt{g * (A u_i - v)^2} / \sigma ,
 
-where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be averaged out. Of a wrong
-motion, too, the prior that relies on it leaves a little less unexplained: :math:`b`.
+where :math:`g` is a Gaussian, wide enough for the noise :math:`\sigma` to be averaged out. Of a
+wrong motion, too, the prior that relies on it leaves a little less unexplained: :math:`b`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from .half_quadratic import (
     reach_at_corners,
     restore_steps,
 )
+from .local_blur import LocalBlur
 from .merged_poses import merged_blur
 from .photon_noise import PhotonNoise
 
@@ -82,7 +83,14 @@ def restore_estimated_steps(
         noise = estimate_noise(image)
     operator = partial(merged_blur, apart=_MERGED)
     restoring = partial(
-        restore_steps, image, trajectory, prior, noise=noise, bounds=bounds, operator=operator
+        restore_steps,
+        image,
+        trajectory,
+        prior,
+        noise=noise,
+        bounds=bounds,
+        operator=operator,
+        early=LocalBlur,
     )
     if not confirmed:
         return (yield from restoring(trust="doubted", preview=preview))

@@ -109,6 +109,9 @@ class Blur(Protocol):
         ...
 
 
+Operator = Callable[[Trajectory, torch.device, torch.dtype], Blur]
+
+
 class Prior(Protocol):
     """A denoiser, and its schedules for trajectories that are relied on more or less."""
 
@@ -259,7 +262,8 @@ def restore_steps(
     trust: Trust = "known",
     preview: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
-    operator: Callable[[Trajectory, torch.device, torch.dtype], Blur] = MotionBlur,
+    operator: Operator = MotionBlur,
+    early: Operator | None = None,
 ) -> Steps[Tensor]:
     """Restore (C, H, W) in [0, 1] given the trajectory, with a pause every fraction of a second.
 
@@ -284,6 +288,8 @@ def restore_steps(
         where white is not the end of the camera's range.
     operator : callable
         Makes the blur of a trajectory.
+    early : callable, optional
+        The same for the first half of the steps: what it gets wrong, the others put right.
 
     Returns
     -------
@@ -304,6 +310,7 @@ def restore_steps(
         relative = extend(relative, margin)[None]
     larger = extended_trajectory(trajectory, margin)
     blur = operator(larger, image.device, image.dtype)
+    first = blur if early is None else early(larger, image.device, image.dtype)
     inverse = LocalInverse(larger, image.device)
     observed = extend(image, margin)
     mask = F.pad(torch.ones_like(image[:1]), (margin,) * 4)
@@ -315,9 +322,8 @@ def restore_steps(
         part = 1 / iterations
         label = f"Restoring: data step {k + 1} of {iterations}"
         start = k * part
-        reblurred = yield from announced(
-            blur.parts(z[None]), "restore", start, start + 0.2 * part, label
-        )
+        blurring = (first if k < iterations // 2 else blur).parts(z[None])
+        reblurred = yield from announced(blurring, "restore", start, start + 0.2 * part, label)
         residual = one_sided((observed - reblurred[0]) * mask, saturated)
         u = z + (
             yield from announced(

@@ -6,9 +6,9 @@ on the weight of the prior in the data step. In training, patches are small enou
 to be the same all over them, so that a data step is one Fourier transform there and back.
 (Zhang, Van Gool and Timofte, *Deep unfolding network for image super-resolution*, CVPR 2020.)
 
-A trajectory that is known and one that is doubted have a denoiser and steps each: what the errors of
-an estimate leave behind has to be taken away, and looks too much like what a true motion brings back
-for one network to do both.
+A trajectory that is known and one that is doubted have a denoiser and steps each: what the errors
+of an estimate leave behind has to be taken away, and looks too much like what a true motion brings
+back for one network to do both.
 """
 
 from __future__ import annotations
