@@ -94,11 +94,9 @@ class SparseGradientPrior:
     ) -> None:
         self._tile = tile or _TILE
         self.weight, self.power, self.rounds = weight, power, rounds
-        exact = Schedule(iterations, first_sigma=0.2)
-        smooth = Schedule(iterations, first_sigma=0.2, noise_factor=1.5)
         self.schedules: dict[Trust, Schedule] = {
-            "known": exact,
-            "doubted": smooth,
+            "known": Schedule(iterations, first_sigma=0.2),
+            "doubted": Schedule(iterations, first_sigma=0.2, noise_factor=1.5),
         }
 
     def __call__(
