@@ -437,6 +437,14 @@ def test_what_both_judges_promise_is_believed_of_a_motion_found_once():
     assert not is_believed(replace(alone, quick_gain=4.6, expected_gain=3.0), (255, 255), 1.0)
 
 
+def test_what_was_sought_by_the_likelihood_must_promise_more():
+    """True or not, it makes the picture's power spectrum likely."""
+    alone = Certainty(20.0, 9.0, 0.0, 2.7, 0.5, 12.7, 0.1)
+    assert is_believed(alone, (300, 300), 1.0)
+    assert not is_believed(replace(alone, sought=True), (300, 300), 1.0)
+    assert is_believed(replace(alone, sought=True, expected_gain=7.4), (300, 300), 1.0)
+
+
 def test_among_many_starts_more_must_agree():
     """A motion of 24 px found in the smooth picture of a moon."""
     few = Certainty(24.0, 3.0, 0.35, 1.7, -0.3, 3.0, 0.2)

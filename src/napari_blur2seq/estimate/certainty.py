@@ -50,6 +50,8 @@ class Certainty:
         How many other starts there were.
     quick_gain : float
         What the judge expects that looks at tiles restored in haste, dB.
+    sought : bool
+        Whether it was sought by the likelihood of the power spectrum, which then says less.
     """
 
     extent: float
@@ -61,6 +63,7 @@ class Certainty:
     field: float
     starts: int = 3
     quick_gain: float = -math.inf
+    sought: bool = False
 
     @property
     def lonely(self) -> bool:

@@ -97,10 +97,14 @@ def displacements(coefficients: Tensor, basis: Tensor, points: Tensor, camera: C
 
 
 def centred_displacements(poses: Tensor, points: Tensor, camera: Camera) -> Tensor:
-    """``H_j x - x`` in px less their mean over time, of poses (T, 3) in px; shape (N, T, 2)."""
+    """``H_j x - x`` in px less their mean over time, of poses (..., T, 3) in px.
+
+    Shape (..., N, T, 2).
+    """
     # Each pose is a curve of one coefficient.
-    moved = displacements(poses[:, None], torch.ones(1, 1), points, camera)[:, 0].transpose(0, 1)
-    return moved - moved.mean(1, keepdim=True)
+    moved = displacements(poses.reshape(-1, 1, 3), torch.ones(1, 1), points, camera)
+    moved = moved.reshape(*poses.shape[:-1], len(points), 2).transpose(-3, -2)
+    return moved - moved.mean(-2, keepdim=True)
 
 
 def responses(points: Tensor, camera: Camera) -> Tensor:

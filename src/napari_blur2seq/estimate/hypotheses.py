@@ -32,6 +32,9 @@ _COMPARED = 32
 # Extent in px below which a motion is short: all find the same one in a picture that is sharp
 # already, and what its kernel shows beyond a smooth curve is mostly noise.
 SHORT = 8
+# Number of the start of motions that were sought from what all others had found: they say nothing
+# for those.
+SOUGHT = 200
 # Path error of another motion, as a share of that of no motion.
 _UNLIKE = 0.4
 # dB for each other start that found the same motion, and at most, if there are few: wrong ones
@@ -149,7 +152,7 @@ class Hypothesis:
         """
         found: dict[int, float] = {}
         for other in others:
-            if other.start != self.start and self.unlike > 0:
+            if other.start not in (self.start, SOUGHT) and self.unlike > 0:
                 near = 1 - path_error(self.compared, other.compared) / self.unlike
                 found[other.start] = max(near, found.get(other.start, 0.0))
         whole = sum(found.values())
@@ -185,10 +188,11 @@ class Hypothesis:
             field=self.motion.camera.field,
             starts=self._starts_of(others),
             quick_gain=self.verdict.gain,
+            sought=self.start == SOUGHT,
         )
 
     def _starts_of(self, others: Sequence[Hypothesis]) -> int:
-        return len({h.start for h in others} - {self.start})
+        return len({h.start for h in others} - {self.start, SOUGHT})
 
 
 def is_believed(certainty: Certainty, image_shape: tuple[int, int], scale: float) -> bool:
@@ -218,7 +222,7 @@ def _least_gain(certainty: Certainty, side: int, scale: float) -> float:
                 return math.inf
             likelier = _NEARLY_ALL_LIKELIER if certainty.low_gain > 0 else _LIKELIER
             if certainty.likelihood_gain >= likelier:
-                return _CLEAR_GAIN
+                return _MUCH if certainty.sought else _CLEAR_GAIN
             return _BOTH_GAIN if certainty.quick_gain >= _BOTH_GAIN else math.inf
     return _MUCH if certainty.low_gain < -_MOST_LOW_LOSS else LEAST_GAIN
 

@@ -7,8 +7,10 @@
    and the smooth, ordered curve of each (`kernel_curve`). If one of them is long, the same in half
    the size, where it is short; the best of these are drawn and improved at full resolution. In a
    small picture, they come first, and the search for roll begins with the best two. Beside them or
-   in their place, what a network reads from the picture itself (`picture_network`).
-3. The best of all these (`judge`; where the blur changes from place to place, `exact`, too),
+   in their place, what a network reads from the picture itself (`picture_network`). Through a long
+   lens, too, what all these become when they are sought by the power spectrum (`spectral_search`)
+   and improved by edges.
+3. The best of all these (`judge` and, unless the blur is long, `exact`),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).
 4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
@@ -32,6 +34,7 @@ from .certainty import Certainty, typical
 from .curve import MOST_COEFFICIENTS, fit
 from .exact import EXACT_PIXELS
 from .hypotheses import (
+    SOUGHT,
     Hypothesis,
     QuickJudge,
     dense,
@@ -46,6 +49,7 @@ from .regions import gather
 from .roll_search import Rolling, begins_in_half, coarse_to_fine_steps, from_kernels_steps
 from .rolled import resized, rolled_kernel
 from .sample import likelihood_steps, verdict_steps
+from .spectral_search import likely_curves_steps
 from .spectrum import fit_to_spectrum, likelihood_parts
 from .view import FINE_PIXELS, View, longer, reduced
 from .whole_kernels import (
@@ -70,8 +74,8 @@ _FOLLOWED = 4
 _FITTED = {False: 3, True: 2}
 # Kernels of so many starts are begun with if the camera rolls and the picture is small.
 _ROLLED = 2
-# Of the best hypotheses, so many are judged by the exact blur.
-_LOOKED_AT = 8
+# Of the best hypotheses, so many are judged by the exact blur: through a wide lens, or a long one.
+_LOOKED_AT = {True: 8, False: 12}
 # Px: for longer motions, pictures are judged reduced. The judge's tiles hold little else than what
 # has come from beyond them, and it has seen few that long.
 _LONG = 32
@@ -79,6 +83,8 @@ _LONG = 32
 _LEAST_PIXELS = 30_000
 # Number of the first start that is not a kernel's.
 _READ = 100
+# Of the likeliest motions that the power spectrum leads to, so many are improved.
+_MOST_LIKELY = 6
 _REGION_ROUNDS = 3
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
 # as alike as it was taken for when the kernels were found.
@@ -165,8 +171,9 @@ def estimate_steps(
         yield from within(search.follow_steps(), judged, followed)
         if not search.lens_known:
             yield from within(search.lens_steps(), followed, seen)
-    if kernels and search.view.varies and not search.rolls:
-        yield from within(search.roll_steps(), seen, rolled)
+    if kernels and not search.rolls:
+        further = search.roll_steps() if search.view.varies else search.likely_steps()
+        yield from within(further, seen, rolled)
     likely, finer = yield from within(search.fit_steps(), rolled, fitted)
     return (yield from within(search.choice_steps(likely, finer), fitted, 1))
 
@@ -203,7 +210,7 @@ class _Search:
         self._exact_view = self._small(EXACT_PIXELS)
         if lens_known and self.view.varies:
             self.seen = self._exact_view
-        self.lens_known, self.rolls = lens_known, False
+        self.lens_known, self.rolls, self._is_long = lens_known, False, False
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
 
@@ -313,6 +320,26 @@ class _Search:
         found = yield from within(from_kernels_steps(view, firsts), 0, 0.85)
         yield from within(self._rolled_steps(*found), 0.85, 1)
 
+    def likely_steps(self) -> Steps[None]:
+        """Add what the power spectrum says, begun from what there is."""
+        yield replace(_COMPARING, fraction=0.0)
+        curves = [h.curve for h in self.found]
+        likely = yield from within(likely_curves_steps(self.view, curves, _MOST_LIKELY), 0, 0.5)
+        # Of mirror images, too.
+        firsts = [sign * curve for curve in likely for sign in (1, -1)]
+        scale = self._exact_view.sides_by(self.view)
+        starts = [
+            LONG_STARTS if dense(c, self.view.camera).extent > _LONG else WHOLE_STARTS
+            for c in firsts
+        ]
+        works = [
+            up_steps(self.view, c, start[0], (scale,))
+            for c, start in zip(firsts, starts, strict=True)
+        ]
+        ends = yield from within(side_by_side(works), 0.5, 0.8)
+        motions = [(SOUGHT, curve) for _, curve in ends]
+        self.found += yield from within(self._judged_steps(motions), 0.8, 1)
+
     def _rolled_steps(self, ends: list[Hypothesis], end: Rolling) -> Steps[None]:
         """Add what a search for roll in the picture that is judged exactly has found."""
         up = self.view.sides_by(self._exact_view)
@@ -344,17 +371,30 @@ class _Search:
         judged = yield from within(self._judged_steps(motions, likelihood_steps), 0.6, 0.7)
         return (yield from within(self._exactly_steps(judged), 0.7, 1))
 
+    @property
+    def _both_judge(self) -> bool:
+        """Whether all motions are judged exactly, too, which favours short ones of a long blur."""
+        return self.view.varies or not self._is_long
+
+    def _standing(self, hypothesis: Hypothesis, others: list[Hypothesis]) -> float:
+        """As both judges say, dB, if both see well: what deceives one seldom deceives the other."""
+        standing = hypothesis.standing(others)
+        if self.view.varies or hypothesis.exact is None:
+            return standing
+        return standing + hypothesis.verdict.score
+
     def fit_steps(self) -> Steps[tuple[list[Hypothesis], list[Hypothesis]]]:
         """The likeliest motions, and what the best of them become when they are fitted."""
         # Of the curves of one motion, those that agree most are the smoothest, not the best: which
         # are looked into, the picture alone decides.
         plain = [h for h in self.found if h.exact is None and h.is_judged]
         plain.sort(key=lambda h: -h.standing([]))
-        likely = plain[:_LOOKED_AT]
-        if self.view.varies:
+        likely = plain[: _LOOKED_AT[self.view.varies]]
+        self._is_long = bool(likely) and likely[0].motion.extent > _LONG
+        if self._both_judge:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
             likely += [h for h in self.found if h.exact is not None]
-            likely.sort(key=lambda h: -h.standing([]))
+            likely.sort(key=lambda h: -self._standing(h, []))
         works = [_fitted_steps(self.view, self.seen, h) for h in likely[: _FITTED[self.rolls]]]
         fitted = yield from within(side_by_side(works), 0.3, 1)
         return likely, fitted
@@ -363,7 +403,7 @@ class _Search:
         """The best of all, and whether it is believed."""
 
         def standing(hypothesis: Hypothesis) -> float:
-            return hypothesis.standing(self.found)
+            return self._standing(hypothesis, self.found)
 
         if self.view.varies:
             exact = yield from within(self._exactly_steps(fitted), 0, 0.7)
@@ -374,9 +414,12 @@ class _Search:
             (judged,) = yield from within(judging, 0.7, 1)
             chosen = replace(chosen, verdict=judged.verdict)
             alike = [chosen]
+        elif self._both_judge:
+            hypotheses = [*likely, *(yield from self._exactly_steps(fitted))]
+            chosen = max(hypotheses, key=standing)
+            alike = [h for h in hypotheses if h is chosen or chosen.is_like(h)]
         else:
-            # Where the judge sees as well, only motions that are nearly alike are told apart by the
-            # exact blur: it favours short ones where the blur is long.
+            # Only motions that are nearly alike are told apart by the exact blur.
             leader = max([likely[0], *fitted], key=standing)
             alike = [h for h in (*likely, *fitted) if h is leader or leader.is_like(h)]
             hypotheses = yield from self._exactly_steps(alike)

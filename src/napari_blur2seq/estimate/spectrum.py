@@ -62,14 +62,19 @@ class Spectrum:
         The picture.
     reach : float
         Px that a point may be displaced from its middle place.
+    alike : bool
+        Whether the blur is taken for the same all over the picture: then the mean of the tiles'
+        periodograms says all, and many motions are looked at in the time of one.
     """
 
-    def __init__(self, view: View, reach: float) -> None:
+    def __init__(self, view: View, reach: float, *, alike: bool = False) -> None:
         height, width = view.grey.shape
         self._camera, self._reach = view.camera, math.ceil(reach) + 2
         side = min(max(int(view.camera.focal_length / _LENS), _LEAST_SIDE), _MOST_SIDE)
         # The kernels must fit in.
-        side = min(max(side, 2 * self._reach + 4), height, width) // 2 * 2
+        least = 2 * self._reach + 4
+        side = max(_LEAST_SIDE, least) if alike else max(side, least)
+        side = min(side, height, width) // 2 * 2
         self._side = side
         corners = _corners((height, width), side)
         self._middles = torch.tensor([[x + side / 2, y + side / 2] for y, x in corners])
@@ -91,8 +96,12 @@ class Spectrum:
         steep = 4 * ((math.pi * fx).sin().square() + (math.pi * fy).sin().square())
         self._slope = 1 / steep[self._used]
         self._power = power[:, self._used]
+        if alike:
+            self._power = self._power.mean(0, keepdim=True)
+            self._middles = torch.tensor([view.camera.principal_point])
         self._noise = max(view.noise, _LEAST_NOISE) ** 2
-        self._count = self._summed(torch.ones_like(self._slope)).clamp_min(1) * len(corners)
+        numbers = self._summed(torch.ones_like(self._slope)).clamp_min(1)
+        self._count = numbers * len(self._power)
         self._levels = torch.full((_RINGS * _SECTORS,), 1e-3)
 
     @property
@@ -101,7 +110,9 @@ class Spectrum:
         return int(self._power.numel())
 
     def _summed(self, values: Tensor) -> Tensor:
-        return torch.zeros(_RINGS * _SECTORS).index_add_(0, self._cells, values)
+        """Sums (..., cells) of numbers (..., F)."""
+        sums = torch.zeros(*values.shape[:-1], _RINGS * _SECTORS)
+        return sums.index_add_(-1, self._cells, values)
 
     def likelihood(self, moved: Tensor, rounds: int = FIRST_ROUNDS) -> Tensor:
         """Logarithm of a motion's likelihood per number of the spectra, in hundredths.
@@ -109,33 +120,94 @@ class Spectrum:
         Parameters
         ----------
         moved : Tensor
-            Displacements of the tiles' middles in px, zero on average, shape (N, T, 2).
+            Displacements of the tiles' middles in px, zero on average, shape (..., N, T, 2).
         rounds : int
             Of the estimate of the sharp picture's spectrum, from the last call's.
+
+        Returns
+        -------
+        Tensor
+            Shape (...).
         """
-        moved = moved.clamp(-self._reach, self._reach)
-        weights = torch.full(moved.shape[:2], 1 / moved.shape[1])
+        *batch, tiles, poses, _ = moved.shape
+        moved = moved.reshape(-1, poses, 2).clamp(-self._reach, self._reach)
+        weights = torch.full(moved.shape[:2], 1 / poses)
         kernels = rasterise(moved, weights, torch.ones(len(moved)), 2 * self._reach + 3)
         transfer = transfer_functions(kernels, (self._side, self._side))
         response = _through_window(power_spectrum(transfer))[:, self._used]
+        response = response.reshape(*batch, tiles, -1)
+        if self._levels.shape[:-1] != tuple(batch):
+            self._levels = self._levels.reshape(-1, _RINGS * _SECTORS)[0].repeat(*batch, 1)
         with torch.no_grad():
             for _ in range(rounds):
-                sharp = self._levels[self._cells] * self._slope
-                power = sharp * response + self._noise
-                gain = sharp / power
+                sharp = self._sharp()
+                gain = sharp / (sharp * response + self._noise)
                 expected = gain * self._noise + gain.square() * response * self._power
-                self._levels = self._summed((expected / self._slope).sum(0)) / self._count
-        power = self._levels[self._cells] * self._slope * response + self._noise
-        mean: Tensor = (power.log() + self._power / power).mean()
+                self._levels = self._summed((expected / self._slope).sum(-2)) / self._count
+        power = self._sharp() * response + self._noise
+        mean: Tensor = (power.log() + self._power / power).mean((-2, -1))
         return -100 * mean
 
     def moved(self, poses: Tensor) -> Tensor:
-        """Displacements of the tiles' middles by poses of pitch, yaw and roll in px, (T, 3)."""
+        """Displacements of the tiles' middles by poses of pitch, yaw and roll in px, (..., T, 3).
+
+        Shape (..., N, T, 2).
+        """
         return centred_displacements(poses, self._middles, self._camera)
+
+    def _sharp(self) -> Tensor:
+        """The sharp picture's power spectrum, (..., 1, F)."""
+        spectrum: Tensor = self._levels[..., None, self._cells] * self._slope
+        return spectrum
+
+
+def ascend_parts(
+    spectrum: Spectrum, values: Tensor, rates: Tensor, *, poses: int, steps: int
+) -> Parts[tuple[Tensor, Tensor]]:
+    """Raise the likelihood of curves by gradient ascent with momentum, with pauses.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    values : Tensor
+        Cosine coefficients of pitch, yaw and roll in px, shape (B, K, 3).
+    rates : Tensor
+        Lengths of the first steps in px, shape (K, 3).
+    poses : int
+        Of a motion.
+    steps : int
+
+    Returns
+    -------
+    best : Tensor
+        The likeliest on the way, shape (B, K, 3).
+    likelihood : Tensor
+        Shape (B,).
+    """
+    basis = cosine_basis(poses, values.shape[1])
+    mean, square = torch.zeros_like(values), torch.zeros_like(values)
+    best, highest = values, torch.full((len(values),), -math.inf)
+    for step in range(1, steps + 1):
+        with torch.enable_grad():
+            current = values.clone().requires_grad_(True)
+            rounds = FIRST_ROUNDS if step == 1 else LATER_ROUNDS
+            heights = spectrum.likelihood(spectrum.moved(basis @ current), rounds)
+            (gradient,) = torch.autograd.grad(heights.sum(), current)
+        heights = heights.detach()
+        best = torch.where((heights > highest)[:, None, None], values, best)
+        highest = torch.maximum(heights, highest)
+        mean.lerp_(gradient, 0.2)
+        square.lerp_(gradient.square(), 0.05)
+        size = (square / (1 - 0.95**step)).sqrt()
+        size = 0.5 * (size + size.mean((1, 2), keepdim=True)) + 1e-9
+        shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        values = values + shorter * rates * mean / (1 - 0.8**step) / size
+        yield step / steps
+    return best, highest
 
 
 def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
-    """Raise the likelihood of a curve by gradient ascent with momentum, with pauses.
+    """Make a curve likely by some steps of ascent, with pauses.
 
     The smaller the picture, the fewer of the first terms are moved.
 
@@ -154,28 +226,11 @@ def fit_to_spectrum(view: View, curve: Tensor) -> Parts[Tensor]:
     poses = max(_POSES, len(curve) + 1)
     start = to_trajectory(curve, view.camera, poses)
     spectrum = Spectrum(view, 1.3 * reach_of(start) + 4)
-    basis, values = cosine_basis(poses, len(curve)), curve
-    orders = torch.arange(1.0, len(values) + 1)[:, None]
+    orders = torch.arange(1.0, len(curve) + 1)[:, None]
     fitted = orders <= spectrum.size // _NUMBERS
     rates = fitted * _RATE / orders.sqrt() * torch.tensor([1.0, 1.0, _ROLL_RATE])
-    mean, square = torch.zeros_like(values), torch.zeros_like(values)
-    best, highest = values, -math.inf
-    for step in range(1, _STEPS + 1):
-        with torch.enable_grad():
-            current = values.clone().requires_grad_(True)
-            rounds = FIRST_ROUNDS if step == 1 else LATER_ROUNDS
-            height = spectrum.likelihood(spectrum.moved(basis @ current), rounds)
-            (gradient,) = torch.autograd.grad(height, current)
-        if float(height.detach()) > highest:
-            best, highest = values, float(height.detach())
-        mean.lerp_(gradient, 0.2)
-        square.lerp_(gradient.square(), 0.05)
-        size = (square / (1 - 0.95**step)).sqrt()
-        size = 0.5 * (size + size.mean()) + 1e-9
-        shorter = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / _STEPS))
-        values = values + shorter * rates * mean / (1 - 0.8**step) / size
-        yield step / _STEPS
-    return best
+    best, _ = yield from ascend_parts(spectrum, curve[None], rates, poses=poses, steps=_STEPS)
+    return best[0]
 
 
 def likelihood_parts(view: View, trajectory: Trajectory) -> Parts[float]:

@@ -44,6 +44,8 @@ _KEPT, _LEAST_PART = 0.05, 0.1
 _KEPT_FAINT, _LEAST_KEPT, _LEAST_FAINT_PART = 1.5, 5e-3, 0.02
 # Of a kernel that is nearly right: rounds, and the weight of the latent image.
 _MORE_ROUNDS, _MORE_EDGE_WEIGHT = 6, 3e-4
+# The same of a short one: rounds like the last ones.
+_MORE_LAST_ROUNDS = 4
 # At the end: rounds, ridge, edges, and the first and last weight of the latent image.
 _LAST_ROUNDS = 6
 _LAST_RIDGE, _LAST_EDGES = 0.05, 1.0
@@ -154,11 +156,14 @@ def improved_kernel(
         The current one.
     """
     picture, valid, seen = _with_room(image, mask, kernel)
-    weight = _MORE_EDGE_WEIGHT
-    for done in range(_MORE_ROUNDS):
-        kernel = _improved(kernel, picture, valid, seen, start, weight)
-        weight = max(weight / 1.1, _LEAST_EDGE_WEIGHT)
-        yield (done + 1) / _MORE_ROUNDS, recentred(kernel, kernel.shape[0])
+    if start.faint:
+        weights = [_MORE_EDGE_WEIGHT / 1.1**i for i in range(_MORE_ROUNDS)]
+        rounds = [(weight, start) for weight in weights]
+    else:
+        rounds = list(last_rounds(start, _MORE_LAST_ROUNDS))
+    for done, (weight, settings) in enumerate(rounds):
+        kernel = _improved(kernel, picture, valid, seen, settings, weight)
+        yield (done + 1) / len(rounds), recentred(kernel, kernel.shape[0])
 
 
 def last_rounds(start: Start, count: int) -> Iterator[tuple[float, Start]]:
