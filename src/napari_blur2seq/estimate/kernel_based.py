@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -83,8 +84,9 @@ _LONG = 32
 _LEAST_PIXELS = 30_000
 # Number of the first start that is not a kernel's.
 _READ = 100
-# Of the likeliest motions that the power spectrum leads to, so many are improved.
-_MOST_LIKELY = 6
+# Of the likeliest motions that the power spectrum leads to, so many are improved; px, the shorter
+# side: what smaller pictures say of it is mostly chance.
+_MOST_LIKELY, _LEAST_SIDE = 6, 200
 _REGION_ROUNDS = 3
 # dB by which a wide lens must be better than a long one, whose blur is alike all over the picture:
 # as alike as it was taken for when the kernels were found.
@@ -323,7 +325,9 @@ class _Search:
     def likely_steps(self) -> Steps[None]:
         """Add what the power spectrum says, begun from what there is."""
         yield replace(_COMPARING, fraction=0.0)
-        curves = [h.curve for h in self.found]
+        curves = [h.curve for h in self.found if math.isfinite(h.verdict.score)]
+        if self._is_small or not curves:
+            return
         likely = yield from within(likely_curves_steps(self.view, curves, _MOST_LIKELY), 0, 0.5)
         # Of mirror images, too.
         firsts = [sign * curve for curve in likely for sign in (1, -1)]
@@ -374,7 +378,11 @@ class _Search:
     @property
     def _both_judge(self) -> bool:
         """Whether all motions are judged exactly, too, which favours short ones of a long blur."""
-        return self.view.varies or not self._is_long
+        return self.view.varies or not (self._is_small or self._is_long)
+
+    @property
+    def _is_small(self) -> bool:
+        return min(self.view.grey.shape) < _LEAST_SIDE
 
     def _standing(self, hypothesis: Hypothesis, others: list[Hypothesis]) -> float:
         """As both judges say, dB, if both see well: what deceives one seldom deceives the other."""

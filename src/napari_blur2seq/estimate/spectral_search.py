@@ -21,25 +21,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..parallel import side_by_side
-from ..progress import Steps, announced
+from ..progress import Steps, announced, within
 from .curve import MOST_COEFFICIENTS, coefficients_of, cosine_basis
 from .spectrum import Spectrum, ascend_parts
 from .view import View
 
-# Px: pictures are reduced until a motion is no longer.
+# Px: pictures are reduced until motions are no longer.
 _EXTENT = 24
-# Motions that climb beside each other, and how many do in each round.
+# Motions that climb beside each other, how many do in all, and how often what they lead to is
+# changed.
 _TOGETHER, _CLIMBING = 8, 32
 _ROUNDS = 2
 _STEPS, _POSES = 50, 96
-# Length of the first steps, and what is left out because a likelier motion is as near, by extent:
-# root mean square of the distance of two curves.
+# By extent: length of the first steps, and distance of the coefficients of motions that are taken
+# for the same.
 _RATE, _NEAR = 0.0125, 0.04
-# Of a motion that is longer than what it was begun from.
+# How much longer than what they are begun from motions may become.
 _ROOM = 1.3
-_MESSAGE = "Looking for motions that suit the power spectrum"
 # Poses of a motion that is changed.
 _FINE = 192
+_MESSAGE = "Looking for motions that suit the power spectrum"
 
 
 def likely_curves_steps(view: View, curves: Sequence[Tensor], count: int) -> Steps[list[Tensor]]:
@@ -72,16 +73,18 @@ def likely_curves_steps(view: View, curves: Sequence[Tensor], count: int) -> Ste
     small = view.scaled(min(1.0, _EXTENT / max(extent, 1.0)))
     factor = small.sides_by(view)
     first, extent = factor * first, factor * extent
-    reach = _ROOM * factor * float(paths.abs().max()) + 2
+    # Kernels must fit into the picture.
+    most = min(small.grey.shape) / 2 - 4
+    reach = min(_ROOM * factor * float(paths.abs().max()) + 2, most)
     climbing = torch.cat([first, changed(first, _CLIMBING - len(first), extent, generator)])
     found: list[tuple[float, Tensor]] = []
     for i in range(_ROUNDS + 1):
         if i:
-            climbing = changed(
-                torch.stack([curve for _, curve in found]), _CLIMBING, extent, generator
-            )
+            likely = torch.stack([curve for _, curve in found])
+            climbing = changed(likely, _CLIMBING, extent, generator)
         works = [_climb_steps(small, some, extent, reach) for some in climbing.split(_TOGETHER)]
-        for ends in (yield from side_by_side(works)):
+        begin, end = (n / (_ROUNDS + 1) for n in (i, i + 1))
+        for ends in (yield from within(side_by_side(works), begin, end)):
             found += ends
         found = _apart(found, _NEAR * extent)[:count]
     return [curve / factor for _, curve in found]
