@@ -387,7 +387,7 @@ class _Search:
     def _standing(self, hypothesis: Hypothesis, others: list[Hypothesis]) -> float:
         """As both judges say, dB, if both see well: what deceives one seldom deceives the other."""
         standing = hypothesis.standing(others)
-        if self.view.varies or hypothesis.exact is None:
+        if self.view.varies or not self._both_judge or hypothesis.exact is None:
             return standing
         return standing + hypothesis.verdict.score
 
