@@ -20,7 +20,7 @@ SHARP = coffee()[80:280, 200:440].mean(-1).round().astype(np.uint8)
 TRUE = b2s.shake.simulate_tremor(
     SHARP.shape, extent=12.0, roll_ratio=0.0, seed=7, focal_length=4000.0, exposure=0.4
 ).resample(200)
-BLURRY = torch.from_numpy(b2s.blur(SHARP, TRUE, noise=0.005))[None] / 255.0
+BLURRY = torch.tensor(b2s.blur(SHARP, TRUE, noise=0.005))[None] / 255.0
 
 
 @pytest.fixture(autouse=True)
