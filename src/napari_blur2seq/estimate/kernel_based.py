@@ -13,14 +13,15 @@
 3. The best of all these (`judge` and, unless the blur is long, `exact`),
    fitted to the correlations of overlapping regions (`regions`) and to the picture's power spectrum
    (`spectrum`).
-4. The best of what is now there, among motions that are nearly alike by `exact`; no motion if it
-   is not expected to make the picture better (`hypotheses`).
+4. The best of what is now there, of long ones by `exact` only among those that are nearly alike; no
+   motion if it is not expected to make the picture better (`hypotheses`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -212,7 +213,7 @@ class _Search:
         self._exact_view = self._small(EXACT_PIXELS)
         if lens_known and self.view.varies:
             self.seen = self._exact_view
-        self.lens_known, self.rolls, self._is_long = lens_known, False, False
+        self.lens_known, self.rolls = lens_known, False
         self.found: list[Hypothesis] = []
         self._kernels: list[Tensor] = []
 
@@ -332,14 +333,11 @@ class _Search:
         # Of mirror images, too.
         firsts = [sign * curve for curve in likely for sign in (1, -1)]
         scale = self._exact_view.sides_by(self.view)
-        starts = [
-            LONG_STARTS if dense(c, self.view.camera).extent > _LONG else WHOLE_STARTS
-            for c in firsts
-        ]
-        works = [
-            up_steps(self.view, c, start[0], (scale,))
-            for c, start in zip(firsts, starts, strict=True)
-        ]
+        works = []
+        for curve in firsts:
+            is_long = dense(curve, self.view.camera).extent > _LONG
+            start = LONG_STARTS[0] if is_long else WHOLE_STARTS[0]
+            works.append(up_steps(self.view, curve, start, (scale,)))
         ends = yield from within(side_by_side(works), 0.5, 0.8)
         motions = [(SOUGHT, curve) for _, curve in ends]
         self.found += yield from within(self._judged_steps(motions), 0.8, 1)
@@ -376,18 +374,25 @@ class _Search:
         return (yield from within(self._exactly_steps(judged), 0.7, 1))
 
     @property
-    def _both_judge(self) -> bool:
-        """Whether all motions are judged exactly, too, which favours short ones of a long blur."""
-        return self.view.varies or not (self._is_small or self._is_long)
-
-    @property
     def _is_small(self) -> bool:
         return min(self.view.grey.shape) < _LEAST_SIDE
 
+    @cached_property
+    def _both_see(self) -> bool:
+        """Whether, through a long lens, the exact judge sees as well as the other.
+
+        It favours short motions of a long blur. To be asked once all is found.
+        """
+        if self.view.varies or self._is_small:
+            return False
+        judged = [h for h in self.found if h.is_judged]
+        best = max(judged, key=lambda h: h.standing([]), default=None)
+        return best is None or best.motion.extent <= _LONG
+
     def _standing(self, hypothesis: Hypothesis, others: list[Hypothesis]) -> float:
-        """As both judges say, dB, if both see well: what deceives one seldom deceives the other."""
+        """By both judges, if both see well, dB: what deceives one seldom deceives the other."""
         standing = hypothesis.standing(others)
-        if self.view.varies or not self._both_judge or hypothesis.exact is None:
+        if hypothesis.exact is None or not self._both_see:
             return standing
         return standing + hypothesis.verdict.score
 
@@ -398,8 +403,7 @@ class _Search:
         plain = [h for h in self.found if h.exact is None and h.is_judged]
         plain.sort(key=lambda h: -h.standing([]))
         likely = plain[: _LOOKED_AT[self.view.varies]]
-        self._is_long = bool(likely) and likely[0].motion.extent > _LONG
-        if self._both_judge:
+        if self.view.varies or self._both_see:
             likely = yield from within(self._exactly_steps(likely), 0, 0.3)
             likely += [h for h in self.found if h.exact is not None]
             likely.sort(key=lambda h: -self._standing(h, []))
@@ -422,7 +426,7 @@ class _Search:
             (judged,) = yield from within(judging, 0.7, 1)
             chosen = replace(chosen, verdict=judged.verdict)
             alike = [chosen]
-        elif self._both_judge:
+        elif self._both_see:
             hypotheses = [*likely, *(yield from self._exactly_steps(fitted))]
             chosen = max(hypotheses, key=standing)
             alike = [h for h in hypotheses if h is chosen or chosen.is_like(h)]
